@@ -1,0 +1,1 @@
+"""The exact integer graph as frozen data."""

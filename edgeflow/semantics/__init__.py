@@ -1,0 +1,1 @@
+"""What a graph means: verifier, interpreter, text form, file form."""
