@@ -34,6 +34,12 @@ class ToolFailed(EdgeflowError):
     """A program that edgeflow called failed, hung, or was stopped by its limits."""
 
 
+class DoesNotFit(EdgeflowError):
+    """The answer is no: what was built exceeds the board. Exit code 1."""
+
+    exit_code = 1
+
+
 class InvalidGraph(EdgeflowError):
     """The integer graph breaks one of its own rules: an edgeflow bug or a damaged file."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import json
 import re
 import tomllib
 import typing
@@ -14,8 +16,18 @@ if typing.TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 _LARGEST = 1 << 20
-_HEADER = re.compile(r"\s*\[\[?\s*([^\[\]#]+?)\s*\]\]?\s*(?:#.*)?$")
-_KEY = re.compile(r"""\s*([A-Za-z0-9_-]+|"[^"]*"|'[^']*')\s*=""")
+_ABSENT = object()
+_EXTRA = ("unexpected_keyword_argument", "extra_forbidden")
+_MISSING = ("missing", "missing_argument")
+_WANTED = {
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "string_type": "text in quotes",
+    "bool_type": "true or false",
+    "dataclass_type": "a table",
+    "dict_type": "a table",
+    "tuple_type": "an array",
+}
 
 Location: typing.TypeAlias = tuple[str | int, ...]
 T = typing.TypeVar("T")
@@ -56,27 +68,83 @@ def convert(text: str, kind: type[T], name: str) -> T:
     except RecursionError:
         raise EdgeflowError("not valid TOML: nested too deeply", where=name) from None
     try:
-        return TypeAdapter(kind).validate_python(data)
+        # As JSON, because that is where pydantic's strict mode takes a list for a tuple and a table for a dataclass,
+        # and still refuses "8", 8.0 or true for an integer.
+        return TypeAdapter(kind).validate_json(json.dumps(data, default=str), strict=True)
+    except RecursionError:
+        raise EdgeflowError("not valid TOML: nested too deeply", where=name) from None
     except ValidationError as error:
-        raise _explain(error.errors()[0], kind, text, name) from None
+        raise _explain(error.errors(), kind, text, name) from None
 
 
-def _explain(problem: ErrorDetails, kind: type[object], text: str, name: str) -> EdgeflowError:
-    location = tuple(part for part in problem["loc"])
+def _explain(problems: list[ErrorDetails], kind: type[object], text: str, name: str) -> EdgeflowError:
+    """The first problem as an error. Unknown keys come first: a misspelt key is also a missing one."""
+    data = tomllib.loads(text)
+    found = [(one, _real_part(one, data)) for one in problems]
+    problem, location = min(found, key=lambda one: (one[0]["type"] not in _EXTRA, line_of(text, one[1])))
     where = f"{name}:{line_of(text, location)}"
-    keys = [part for part in location if isinstance(part, str)]
-    section = f" in [{'.'.join(keys[:-1])}]" if keys[:-1] else ""
-    key = keys[-1] if keys else ""
-    if problem["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+    key = next((part for part in reversed(location) if isinstance(part, str)), "")
+    section = section_of(location)
+    if problem["type"] in _EXTRA:
         known = _known_keys(kind, location[:-1])
         hint = did_you_mean(key, known)
         fix = None if hint else f"known keys here: {', '.join(known)}"
         return EdgeflowError(f'unknown key "{key}"{section}{hint}', where=where, fix=fix)
-    if problem["type"] in ("missing", "missing_argument"):
-        return EdgeflowError(f'key "{key}"{section} is missing', where=where, fix=f"add {key} = ...")
-    said = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] in _MISSING:
+        return EdgeflowError(f'key "{key}"{section} is missing', where=where, fix=_addition(kind, location))
     subject = f'key "{key}"{section}: ' if key else ""
+    wanted = [_WANTED.get(one["type"]) for one, place in found if place == location]
+    if all(wanted):
+        given = _shown(problem["input"])
+        what = f"{subject}must be {' or '.join(str(one) for one in wanted)}{given}"
+        return EdgeflowError(what, where=where, fix=_header(location, problem["type"]))
+    said = problem["msg"].removeprefix("Value error, ")
     return EdgeflowError(f"{subject}{said[:1].lower()}{said[1:]}", where=where)
+
+
+def _addition(kind: object, location: Location) -> str:
+    """What to write for a missing key: a value, a table or an array of tables."""
+    for part in location:
+        kind = _descend(kind, part)
+    name = ".".join(part for part in location if isinstance(part, str))
+    if _dataclass_in(kind) is None:
+        return f"add {location[-1]} = ..."
+    return f"add a [[{name}]] table" if typing.get_origin(kind) is tuple else f"add a [{name}] table"
+
+
+def _shown(value: object) -> str:
+    """`, not "ten"` for a short value that can be shown, else an empty string."""
+    text = json.dumps(value, ensure_ascii=False) if isinstance(value, bool | int | float | str) else ""
+    return f", not {text}" if 0 < len(text) <= 40 else ""
+
+
+def _header(location: Location, problem: str) -> str | None:
+    """How to write a table, or an array of tables, that the file has in another form."""
+    name = ".".join(part for part in location if isinstance(part, str))
+    if problem == "tuple_type":
+        return f"write [[{name}]] above each one's keys, or {name} = [ ... ]"
+    return f"write [{name}] above its keys, or {name} = {{ ... }}" if problem.startswith("d") else None
+
+
+def _real_part(problem: ErrorDetails, data: object) -> Location:
+    """A problem's location without what pydantic adds to it, such as the members of a union."""
+    location = problem["loc"]
+    for depth, part in enumerate(location):
+        data = _value(data, part)
+        if data is _ABSENT:
+            return location[: depth + 1] if problem["type"] in _MISSING else location[:depth]
+    return location
+
+
+def section_of(location: Location) -> str:
+    """` in [prune]` or ` in [[targets]]` for a key's location, empty for a key at the top of the file."""
+    parent = location[:-1]
+    if location and isinstance(location[-1], int):
+        parent = location[:-2]
+    names = ".".join(part for part in parent if isinstance(part, str))
+    if not names:
+        return ""
+    return f" in [[{names}]]" if isinstance(parent[-1], int) else f" in [{names}]"
 
 
 def _known_keys(kind: object, location: Location) -> tuple[str, ...]:
@@ -103,24 +171,49 @@ def _descend(kind: object, part: str | int) -> object:
 
 
 def line_of(text: str, location: Location) -> int:
-    """The 1-based line of a key path such as ("prune", "sparsity"); the nearest enclosing line if not found."""
-    wanted = [str(part) for part in location]
-    best, best_depth = 1, 0
-    prefix: list[str] = []
-    counts: dict[str, int] = {}
-    for number, line in enumerate(text.splitlines(), start=1):
-        if header := _HEADER.match(line):
-            prefix = [part.strip().strip("\"'") for part in header[1].split(".")]
-            if line.lstrip().startswith("[["):
-                index = counts.get(header[1], 0)
-                counts[header[1]] = index + 1
-                prefix.append(str(index))
-            path = prefix
-        elif key := _KEY.match(line):
-            path = [*prefix, key[1].strip("\"'")]
-        else:
+    """The 1-based line of a key path such as ("targets", 0, "board"); that of the nearest enclosing key if not found.
+
+    The TOML reader itself answers: it is the line whose addition brings the path into being, so dotted keys,
+    inline tables, quoted keys and comments are as TOML defines them.
+    """
+    lines = [line + "\n" for line in text.split("\n")]
+
+    @functools.cache
+    def parsed(count: int) -> object:
+        try:
+            return tomllib.loads("".join(lines[:count]))
+        except (tomllib.TOMLDecodeError, RecursionError):
+            return None
+
+    def whole(count: int) -> int:
+        """The longest beginning of at most `count` lines that is TOML by itself (not in mid-array)."""
+        while count and parsed(count) is None:
+            count -= 1
+        return count
+
+    for depth in range(len(location), 0, -1):
+        if not _holds(parsed(whole(len(lines))), location[:depth]):
             continue
-        depth = len(path)
-        if depth > best_depth and wanted[:depth] == path:
-            best, best_depth = number, depth
-    return best
+        low, high = 0, len(lines)
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if _holds(parsed(whole(middle)), location[:depth]) else (middle, high)
+        return whole(high - 1) + 1
+    return 1
+
+
+def _holds(data: object, location: Location) -> bool:
+    """Whether parsed TOML has a value at `location`."""
+    for part in location:
+        data = _value(data, part)
+    return data is not _ABSENT
+
+
+def _value(data: object, part: str | int) -> object:
+    """The value of a key or an array element, or `_ABSENT`."""
+    if isinstance(data, dict):
+        return typing.cast(dict[str | int, object], data).get(part, _ABSENT)
+    if isinstance(data, list) and isinstance(part, int):
+        elements = typing.cast(list[object], data)
+        return elements[part] if part < len(elements) else _ABSENT
+    return _ABSENT

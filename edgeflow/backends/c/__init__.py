@@ -1,0 +1,1 @@
+"""Plain C99 for microcontrollers: one source, one header, no allocation, no library."""

@@ -1,0 +1,186 @@
+"""The backend `c`: from graph to firmware project, and its runs on this machine and under QEMU."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, cast
+
+import numpy as np
+
+from edgeflow import __version__
+from edgeflow.artifacts import MANIFEST, Bundle, sha256, write_file
+from edgeflow.backends.c.emit import Emitted, emit_model
+from edgeflow.backends.c.estimate import estimate, latency, remedies
+from edgeflow.backends.c.firmware import COMPILE_FLAGS, LINK_FLAGS, firmware_files
+from edgeflow.backends.c.kernels import KERNELS
+from edgeflow.backends.protocol import Artefact, Program, Remedy, Run, Runner
+from edgeflow.board import Boot, McuBoard
+from edgeflow.errors import ToolFailed
+from edgeflow.ir.graph import Graph
+from edgeflow.ir.types import IntArray
+from edgeflow.ops.reshape import Reshape
+from edgeflow.resource import Finding, Resource, Severity, Source, SourceKind, Unit
+from edgeflow.semantics.serialize import to_files
+from edgeflow.toolchain import elf, gcc, qemu
+from edgeflow.toolchain.process import Limits, check, run
+
+_STDERR = "runtime error"
+_SANITIZE = ("-fsanitize=undefined,address", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g")
+
+
+@dataclass(frozen=True)
+class COptions:
+    """What a user may choose. `prefix` starts every public C name; `stack` is reserved in RAM, in bytes."""
+
+    prefix: str = ""
+    stack: int = 512
+
+
+class CBackend:
+    """C99 for microcontrollers."""
+
+    name: ClassVar[str] = "c"
+    Options: ClassVar[type] = COptions
+    runners: ClassVar[tuple[Runner, ...]] = (
+        Runner("host", "C on this machine"),
+        Runner("host-sanitized", "C on this machine, UBSan and ASan"),
+        Runner("qemu", "C on QEMU"),
+    )
+
+    def adapt(self, graph: Graph, board: McuBoard, options: object) -> Graph:
+        """C computes the graph as it is."""
+        return graph
+
+    def check(self, graph: Graph, board: McuBoard, options: object) -> tuple[Finding, ...]:
+        """Ops without a kernel, and states."""
+        found = [
+            Finding(
+                Severity.ERROR,
+                f"backend c cannot do {type(node.op).__name__} yet",
+                layer=node.layer,
+                fix="another backend may: edgeflow build --help lists them",
+            )
+            for node in graph.nodes
+            if type(node.op) not in KERNELS and not isinstance(node.op, Reshape)
+        ]
+        if graph.states:
+            found.append(Finding(Severity.ERROR, "backend c cannot keep states yet", layer=graph.states[0].name))
+        return tuple(found)
+
+    def estimate(self, graph: Graph, board: McuBoard, options: object) -> tuple[Resource, ...]:
+        """Flash, RAM, instructions and latency, and what each layer contributes."""
+        return estimate(graph, board, cast(COptions, options).stack)
+
+    def remedies(self, graph: Graph, board: McuBoard, options: object) -> tuple[Remedy, ...]:
+        """What halving the costliest layers would save."""
+        return remedies(graph, board, cast(COptions, options).stack)
+
+    def emit(self, graph: Graph, board: McuBoard, options: object) -> Bundle:
+        """The firmware project, with the graph it was made from."""
+        chosen = cast(COptions, options)
+        emitted = emit_model(graph, chosen.prefix or None)
+        files = firmware_files(emitted, board, chosen.stack)
+        files |= {f"graph/{name}": content for name, content in to_files(graph).items()}
+        manifest = {
+            "edgeflow": __version__,
+            "schema": 1,
+            "backend": self.name,
+            "board": board.name,
+            "options": dataclasses.asdict(chosen),
+            "graph": emitted.model.digest,
+            "files": {name: sha256(content) for name, content in sorted(files.items())},
+        }
+        return Bundle({**files, MANIFEST: (json.dumps(manifest, indent=1) + "\n").encode()})
+
+    def build(self, artefact: Artefact, runner: str, work: Path) -> Program:
+        """Compiles for a runner. For `qemu` also the firmware image whose sizes `measure` reads."""
+        prefix = self._emitted(artefact).model.prefix
+        folder = artefact.folder
+        include, model = folder / "model", folder / "model" / f"{prefix}.c"
+        if runner != "qemu":
+            extra = ("-O1", *_SANITIZE) if runner == "host-sanitized" else ()
+            flags = (*COMPILE_FLAGS, *extra)
+            binary = gcc.compile_host([model, folder / "verify" / "host.c"], include, work / runner, flags)
+            return Program(artefact, runner, work, binary)
+        flags = (*artefact.board.core.gcc_flags, *COMPILE_FLAGS, *LINK_FLAGS)
+        startup = folder / "src" / "startup.c"
+        boot = [folder / "src" / "boot2.S"] if artefact.board.boot is Boot.RP2040_BOOT2 else []
+        sources = [model, folder / "src" / "main.c", startup, *boot]
+        gcc.compile_arm(sources, include, folder / "memory.ld", work / "firmware.elf", flags)
+        harness = [model, folder / "verify" / "semihost.c", startup]
+        binary = gcc.compile_arm(harness, include, folder / "verify" / "qemu.ld", work / "verify.elf", flags)
+        return Program(artefact, runner, work, binary)
+
+    def run(self, program: Program, inputs: Mapping[str, IntArray]) -> Run:
+        """Samples in, outputs out; under QEMU also instructions and stack."""
+        emitted = self._emitted(program.artefact)
+        graph, board = program.artefact.graph, program.artefact.board
+        packed = _pack(emitted, graph, inputs)
+        batch = len(next(iter(inputs.values())))
+        if program.runner != "qemu":
+            finished = run([str(program.binary.resolve())], Limits(seconds=600), stdin=packed)
+            if _STDERR in (words := finished.last_words(40)) or "AddressSanitizer" in words:
+                first = next((line for line in words.splitlines() if "error" in line.lower()), words)
+                raise ToolFailed(f"the sanitizers found a fault in the generated code: {first.strip()}")
+            check(finished, "the compiled model failed on this machine")
+            return Run(_unpack(emitted, graph, finished.stdout, batch))
+        write_file(program.work / "inputs.bin", packed)
+        machine = board.core.qemu_machine
+        figures = qemu.run_image(program.binary, machine, program.work, seconds=1800)
+        outputs = _unpack(emitted, graph, (program.work / "outputs.bin").read_bytes(), batch)
+        return Run(outputs, _run_resources(figures, board))
+
+    def measure(self, program: Program) -> tuple[Resource, ...]:
+        """Flash and static RAM of the firmware image; nothing for a host program."""
+        if program.runner != "qemu":
+            return ()
+        sizes = elf.read_sizes(program.work / "firmware.elf")
+        source = Source(SourceKind.MEASURED, "linked image, ELF sections")
+        return (
+            Resource("flash", sizes.flash, Unit.BYTES, source),
+            Resource("static RAM", sizes.ram, Unit.BYTES, source),
+        )
+
+    def _emitted(self, artefact: Artefact) -> Emitted:
+        options = cast(COptions, artefact.options)
+        return emit_model(artefact.graph, options.prefix or None)
+
+
+def _run_resources(figures: qemu.Figures, board: McuBoard) -> tuple[Resource, ...]:
+    mean = figures.total / max(figures.samples, 1)
+    counted = Source(SourceKind.MEASURED, f"QEMU {board.core.qemu_machine}, mean of {figures.samples} samples")
+    return (
+        Resource("instructions", mean, Unit.INSTRUCTIONS, counted),
+        Resource("instructions, most", figures.most, Unit.INSTRUCTIONS, counted),
+        Resource("stack", figures.stack, Unit.BYTES, Source(SourceKind.MEASURED, "painted, under QEMU")),
+        latency(figures.most, board, measured=True),
+    )
+
+
+def _pack(emitted: Emitted, graph: Graph, inputs: Mapping[str, IntArray]) -> bytes:
+    """Sample after sample, each with all inputs in order, in the header's types."""
+    parts = [
+        inputs[source.name].reshape(len(inputs[source.name]), -1).astype(emitted.lowered.buffers[source.name].ctype.dtype)
+        for source in graph.inputs
+    ]
+    rows = [np.ascontiguousarray(part).view(np.uint8).reshape(len(part), -1) for part in parts]
+    return np.concatenate(rows, axis=1).tobytes()
+
+
+def _unpack(emitted: Emitted, graph: Graph, content: bytes, batch: int) -> dict[str, IntArray]:
+    buffers = [emitted.output_buffer(output.name) for output in graph.outputs]
+    sample = sum(buffer.size for buffer in buffers)
+    if len(content) != sample * batch:
+        raise ToolFailed(f"the program answered {len(content)} bytes for {batch} samples of {sample} bytes")
+    rows = np.frombuffer(content, dtype=np.uint8).reshape(batch, sample)
+    outputs: dict[str, IntArray] = {}
+    start = 0
+    for output, buffer in zip(graph.outputs, buffers, strict=True):
+        part = np.ascontiguousarray(rows[:, start : start + buffer.size]).view(buffer.ctype.dtype)
+        outputs[output.name] = part.astype(np.int64).reshape(batch, *graph.tensor(output.tensor).type.shape)
+        start += buffer.size
+    return outputs

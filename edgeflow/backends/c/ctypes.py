@@ -1,0 +1,76 @@
+"""C integer types and literals for intervals of integers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeflow.ir.types import IntArray, interval_bits
+
+
+@dataclass(frozen=True)
+class CType:
+    """A stdint type, its width and its NumPy twin (little-endian)."""
+
+    name: str
+    size: int
+    dtype: str
+
+
+_UNSIGNED = (CType("uint8_t", 1, "<u1"), CType("uint16_t", 2, "<u2"), CType("uint32_t", 4, "<u4"))
+_SIGNED = (
+    CType("int8_t", 1, "<i1"),
+    CType("int16_t", 2, "<i2"),
+    CType("int32_t", 4, "<i4"),
+    CType("int64_t", 8, "<i8"),
+)
+INT32, INT64 = _SIGNED[2], _SIGNED[3]
+
+
+def storage_type(lo: int, hi: int) -> CType:
+    """The narrowest stdint type that holds [lo, hi]."""
+    bits = interval_bits(lo, hi)
+    candidates = _UNSIGNED if lo >= 0 else ()
+    return next(kind for kind in (*candidates, *_SIGNED) if bits + (lo >= 0 and kind in _SIGNED) <= 8 * kind.size)
+
+
+def working_type(lo: int, hi: int) -> CType:
+    """int32_t or int64_t: what arithmetic on values in [lo, hi] runs in."""
+    return INT32 if -(1 << 31) <= lo and hi < 1 << 31 else INT64
+
+
+def literal(value: int) -> str:
+    """A C literal of exactly this value, of type int32_t or, beyond it, int64_t."""
+    if value == -(1 << 31):
+        return "(-2147483647 - 1)"
+    if value == -(1 << 63):
+        return "(-INT64_C(9223372036854775807) - 1)"
+    if -(1 << 31) < value < 1 << 31:
+        return str(value)
+    return f"INT64_C({value})"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A constant array in the generated source."""
+
+    name: str
+    ctype: CType
+    values: IntArray
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.values.size * self.ctype.size
+
+    def rows(self) -> list[str]:
+        """The initializer's lines."""
+        flat = [literal(int(one)) for one in self.values.reshape(-1)]
+        width = 16 if self.ctype.size == 1 else 12
+        return [", ".join(flat[start : start + width]) for start in range(0, len(flat), width)]
+
+
+def table(name: str, values: IntArray) -> Table:
+    """A table in the narrowest type that holds its values."""
+    return Table(name, storage_type(int(np.min(values)), int(np.max(values))), values)

@@ -1,0 +1,118 @@
+"""What the generated C will cost, before anything is compiled: exact where bytes are planned, else a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgeflow.backends.c.emit import Emitted, emit_model
+from edgeflow.backends.c.kernels import Kernel
+from edgeflow.backends.c.lower import Step, multiplications
+from edgeflow.backends.c.plan import plan_memory
+from edgeflow.backends.protocol import Remedy
+from edgeflow.board import Core, McuBoard
+from edgeflow.ir.graph import Graph
+from edgeflow.resource import Resource, Source, SourceKind, Unit
+
+
+@dataclass(frozen=True)
+class CoreCost:
+    """Instructions and code bytes of the plain loops on one kind of core; `cycles` per instruction.
+
+    Fitted to what `make bench-mcu` measures under QEMU; cycles from the cores' instruction timing
+    (one, two for a load, two to three for a taken branch), flash wait states not counted.
+    """
+
+    per_tap: float
+    per_result: float
+    per_call: float
+    code_base: int
+    code_per_step: int
+    stack: int
+    cycles: float
+
+
+_ARMV7 = CoreCost(per_tap=5.2, per_result=22, per_call=40, code_base=400, code_per_step=190, stack=160, cycles=1.4)
+_ARMV6 = CoreCost(per_tap=7.0, per_result=30, per_call=50, code_base=420, code_per_step=210, stack=180, cycles=1.5)
+FLASH_BAND, RAM_BAND, TIME_BAND = 0.15, 0.1, 0.4
+
+
+def core_cost(core: Core) -> CoreCost:
+    """The cost model of a core."""
+    return _ARMV6 if core.traps_unaligned else _ARMV7
+
+
+def latency(instructions: float, board: McuBoard, *, measured: bool) -> Resource:
+    """Seconds of one inference at the board's clock, from an instruction count."""
+    cycles = core_cost(board.core).cycles
+    how = "measured" if measured else "estimated"
+    source = Source(
+        SourceKind.ESTIMATED,
+        f"{instructions:,.0f} {how} instructions x {cycles:g} cycles, no flash wait states",
+        band=0.3 if measured else TIME_BAND,
+    )
+    return Resource("latency", instructions * cycles / board.clock, Unit.SECONDS, source)
+
+
+def estimate(graph: Graph, board: McuBoard, stack: int) -> tuple[Resource, ...]:
+    """Totals first, then every layer's part (`flash`, `RAM` alive while it runs, `instructions`)."""
+    emitted = emit_model(graph)
+    cost = core_cost(board.core)
+    flash = cost.code_base + sum(_flash(one, cost) for one in emitted.kernels)
+    work = sum(_instructions(step, graph, cost) for step in emitted.lowered.steps)
+    totals = (
+        Resource("flash", flash, Unit.BYTES, Source(SourceKind.ESTIMATED, "", FLASH_BAND)),
+        Resource("RAM", _ram(emitted, emitted.plan.size, cost), Unit.BYTES, Source(SourceKind.ESTIMATED, "", RAM_BAND)),
+        Resource("instructions", work, Unit.INSTRUCTIONS, Source(SourceKind.ESTIMATED, "", TIME_BAND)),
+        latency(work, board, measured=False),
+    )
+    return (*totals, *_per_layer(emitted, graph, cost))
+
+
+def _flash(kernel: Kernel, cost: CoreCost) -> int:
+    return cost.code_per_step + sum(table.size for table in kernel.tables)
+
+
+def _ram(emitted: Emitted, arena: int, cost: CoreCost) -> int:
+    ports = sum(one.size for one in emitted.lowered.buffers.values() if one.place != "arena")
+    return arena + ports + cost.stack
+
+
+def _instructions(step: Step, graph: Graph, cost: CoreCost) -> float:
+    if step.node is None:
+        return 20.0 + graph.tensor(step.copies or "").type.size / 2
+    source = graph.tensor(step.node.inputs[0]).type.shape
+    taps = multiplications(step.node, source)
+    return cost.per_call + cost.per_tap * taps + cost.per_result * step.node.type.size
+
+
+def _per_layer(emitted: Emitted, graph: Graph, cost: CoreCost) -> tuple[Resource, ...]:
+    source = Source(SourceKind.ESTIMATED, "", FLASH_BAND)
+    found: list[Resource] = []
+    for index, (step, kernel) in enumerate(zip(emitted.lowered.steps, emitted.kernels, strict=True)):
+        found.append(Resource("flash", _flash(kernel, cost), Unit.BYTES, source, step.layer))
+        operands = {one.tensor: one.size for one in (*kernel.inputs, kernel.y)}
+        alive = {one.tensor: one.size for one in emitted.plan.alive(index)}
+        found.append(Resource("RAM", sum((operands | alive).values()), Unit.BYTES, source, step.layer))
+        work = _instructions(step, graph, cost)
+        found.append(Resource("instructions", work, Unit.INSTRUCTIONS, source, step.layer))
+    return tuple(found)
+
+
+def remedies(graph: Graph, board: McuBoard, stack: int) -> tuple[Remedy, ...]:
+    """What halving the channels of the layers at the RAM peak, or of the largest weights, would leave."""
+    emitted = emit_model(graph)
+    cost = core_cost(board.core)
+    ram = _ram(emitted, emitted.plan.size, cost)
+    found: list[Remedy] = []
+    for one in sorted(emitted.plan.alive(emitted.plan.peak()), key=lambda one: -one.size):
+        smaller = plan_memory(emitted.lowered, {one.tensor: -(-one.size // 2)})
+        after = ram - emitted.plan.size + smaller.size
+        if after < ram:
+            layer = graph.tensor(one.tensor).layer  # pyright: ignore[reportAttributeAccessIssue]
+            found.append(Remedy(f"halve the channels of '{layer}'", "RAM", after))
+    flash = cost.code_base + sum(_flash(one, cost) for one in emitted.kernels)
+    for kernel in sorted(emitted.kernels, key=lambda one: -_flash(one, cost))[:2]:
+        half = sum(table.size for table in kernel.tables) // 2
+        if half:
+            found.append(Remedy(f"halve the outputs of '{kernel.layer}'", "flash", flash - half))
+    return tuple(found)

@@ -1,0 +1,102 @@
+"""What every backend is: one shape, whatever the target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+from edgeflow.artifacts import Bundle
+from edgeflow.board import McuBoard
+from edgeflow.ir.graph import Graph
+from edgeflow.ir.types import IntArray
+from edgeflow.resource import Finding, Resource
+
+
+@dataclass(frozen=True)
+class Runner:
+    """One way to run what a backend emits: on this machine, under an emulator, in a simulator."""
+
+    name: str
+    title: str
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A folder that a backend emitted, with what it was made from."""
+
+    folder: Path
+    backend: str
+    graph: Graph
+    board: McuBoard
+    options: object
+    digest: str
+
+
+@dataclass(frozen=True)
+class Program:
+    """A built artefact. `work` holds what the tools made; `binary` is what the runner executes."""
+
+    artefact: Artefact
+    runner: str
+    work: Path
+    binary: Path
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a program answered: outputs and states by name (batch axis first), and figures only running can tell."""
+
+    outputs: Mapping[str, IntArray]
+    resources: tuple[Resource, ...] = ()
+    states: Mapping[str, IntArray] | None = None
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """A change to the model and what it would make of one resource, by the backend's own estimate."""
+
+    change: str
+    resource: str
+    value: float
+
+
+class Backend(Protocol):
+    """One target. `emit` is pure; `build` is the only step that runs tools."""
+
+    name: ClassVar[str]
+    Options: ClassVar[type]
+    runners: ClassVar[tuple[Runner, ...]]
+
+    def adapt(self, graph: Graph, board: McuBoard, options: object) -> Graph:
+        """What the target must change in the model's meaning (its rounding, say), as a graph."""
+        ...
+
+    def check(self, graph: Graph, board: McuBoard, options: object) -> tuple[Finding, ...]:
+        """What the target cannot do. No ERROR here means that `emit` succeeds."""
+        ...
+
+    def estimate(self, graph: Graph, board: McuBoard, options: object) -> tuple[Resource, ...]:
+        """Figures before anything is built; entries with a `layer` say what each layer contributes."""
+        ...
+
+    def remedies(self, graph: Graph, board: McuBoard, options: object) -> tuple[Remedy, ...]:
+        """Changes to the model that would lower its largest costs."""
+        ...
+
+    def emit(self, graph: Graph, board: McuBoard, options: object) -> Bundle:
+        """The sources. Same input, same bytes."""
+        ...
+
+    def build(self, artefact: Artefact, runner: str, work: Path) -> Program:
+        """Compiles the artefact for a runner into `work`. Raises MissingTool, ToolFailed, DoesNotFit."""
+        ...
+
+    def run(self, program: Program, inputs: Mapping[str, IntArray]) -> Run:
+        """Runs samples (batch axis first) through a program."""
+        ...
+
+    def measure(self, program: Program) -> tuple[Resource, ...]:
+        """Figures that the built program itself shows."""
+        ...

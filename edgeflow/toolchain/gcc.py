@@ -1,0 +1,59 @@
+"""The GNU C compilers: this machine's and the one for bare-metal Arm."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgeflow.errors import DoesNotFit, ToolFailed
+from edgeflow.toolchain.process import Finished, Limits, Tool, check, run
+
+HOST = Tool("gcc", "EDGEFLOW_CC", "apt install gcc (or your system's C compiler)")
+ARM = Tool(
+    "arm-none-eabi-gcc", "EDGEFLOW_ARM_GCC", "apt install gcc-arm-none-eabi libnewlib-arm-none-eabi"
+)
+_LIMITS = Limits(seconds=300, memory=8 << 30)
+_OVERFLOW = re.compile(r"region `(\w+)' overflowed by (\d+) bytes")
+
+
+def version(tool: Tool) -> str:
+    """The compiler's version line. Raises MissingTool."""
+    done = check(run([tool.path(), "--version"], Limits(seconds=30)), "the compiler does not answer")
+    return done.stdout.decode(errors="replace").splitlines()[0].strip()
+
+
+def compile_host(sources: Sequence[Path], include: Path, output: Path, flags: Sequence[str]) -> Path:
+    """Compiles and links C sources for this machine. Raises MissingTool or ToolFailed."""
+    argv = [HOST.path(), *flags, f"-I{include}", *map(str, sources), "-o", str(output)]
+    _check(run(argv, _LIMITS), output)
+    return output
+
+
+def compile_arm(
+    sources: Sequence[Path], include: Path, script: Path, output: Path, flags: Sequence[str]
+) -> Path:
+    """Compiles and links a bare-metal image with a linker script.
+
+    Raises MissingTool, ToolFailed, or DoesNotFit when the image exceeds the script's memory.
+    """
+    argv = [ARM.path(), *flags, f"-I{include}", f"-T{script}", *map(str, sources), "-o", str(output)]
+    _check(run(argv, _LIMITS), output)
+    return output
+
+
+def _check(finished: Finished, output: Path) -> None:
+    if finished.code == 0:
+        return
+    errors = finished.stderr.decode(errors="replace")
+    over: dict[str, int] = {}
+    for region, amount in _OVERFLOW.findall(errors):
+        over[region] = max(over.get(region, 0), int(amount))
+    if over:
+        told = " and ".join(f"{region} by {amount:,} bytes" for region, amount in over.items())
+        raise DoesNotFit(f"the linked image exceeds {told}", fix="edgeflow check shows what takes the memory")
+    first = next((line for line in errors.splitlines() if "error" in line), None)
+    if first:
+        name = Path(finished.argv[0]).name
+        raise ToolFailed(f"{name} refused the generated code: {first.strip()}", where=output.name)
+    check(finished, "compilation failed", where=output.name)

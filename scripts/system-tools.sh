@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Installs the compilers and the emulator that edgeflow calls, or says what is missing and what that costs.
+# Exit code 0, also when something is missing; 1 in CI (CI=true), where a missing tool is a failure.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+has() { command -v "$1" >/dev/null 2>&1; }
+has_newlib() { has arm-none-eabi-gcc && [ -f "$(arm-none-eabi-gcc -mcpu=cortex-m4 -mthumb -print-file-name=libc.a)" ]; }
+
+packages=() losses=()
+need() { # need "packages" "what is skipped without them"
+    read -ra more <<<"$1"
+    packages+=("${more[@]}")
+    losses+=("$2")
+}
+look() {
+    packages=() losses=()
+    has gcc || need "gcc libc6-dev" "C on this machine"
+    has arm-none-eabi-gcc || need "gcc-arm-none-eabi" "firmware for the boards"
+    has_newlib || need "libnewlib-arm-none-eabi" "firmware for the boards"
+    has qemu-system-arm || need "qemu-system-arm" "running firmware without the board"
+    has cmake || need "cmake" "building a firmware project with CMake"
+}
+
+look
+[ ${#packages[@]} -eq 0 ] && exit 0
+scripts/apt-install.sh "${packages[@]}" || true
+look
+[ ${#packages[@]} -eq 0 ] && exit 0
+{
+    printf 'setup: not installed: %s\n' "${packages[*]}"
+    printf '%s\n' "${losses[@]}" | sort -u | sed 's/^/  skipped until then: /'
+    printf '  fix: as root, apt-get install %s; elsewhere, install the same tools from your system'"'"'s packages\n' "${packages[*]}"
+} >&2
+[ "${CI:-}" != true ]

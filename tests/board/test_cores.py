@@ -1,0 +1,39 @@
+"""Every core is complete, and the compiler knows its flags."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+
+import pytest
+
+from edgeflow.board import Core
+
+
+def test_flags_select_the_core() -> None:
+    assert Core.CORTEX_M0PLUS.gcc_flags == ("-mcpu=cortex-m0plus", "-mthumb")
+    assert Core.CORTEX_M4F.gcc_flags == ("-mcpu=cortex-m4", "-mthumb")
+
+
+def test_titles_are_the_makers() -> None:
+    assert Core.CORTEX_M0PLUS.title == "Cortex-M0+"
+    assert Core.CORTEX_M4F.title == "Cortex-M4F"
+
+
+def test_only_armv6m_traps_unaligned_access() -> None:
+    assert {core for core in Core if core.traps_unaligned} == {Core.CORTEX_M0, Core.CORTEX_M0PLUS}
+
+
+@pytest.mark.parametrize("core", list(Core))
+def test_the_compiler_takes_the_flags(core: Core, need_tool: Callable[[str], str]) -> None:
+    command = [need_tool("arm-none-eabi-gcc"), *core.gcc_flags, "-x", "c", "-S", "-o", "-", "-"]
+    done = subprocess.run(command, input="int one(void) { return 1; }", capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("core", list(Core))
+def test_the_emulator_has_the_machine(core: Core, need_tool: Callable[[str], str]) -> None:
+    command = [need_tool("qemu-system-arm"), "-M", "help"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert core.qemu_machine in [line.split()[0] for line in listed.splitlines()]
