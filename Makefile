@@ -16,15 +16,16 @@ $(STAMP):
 	@rm -f .venv/.setup-* && touch $@
 
 setup: $(STAMP) ## create .venv and install everything; does nothing when that is done
+	@:
 
 demo: $(STAMP) ## train, prune, quantize, build and verify the handwritten-digits example
 	@$(BIN)/edgeflow run examples/digits/edgeflow.toml
 
 test: $(STAMP) ## the tests, without the slow ones
-	@$(BIN)/pytest -q -n 2 -m "not slow"
+	@$(BIN)/pytest -q -n 2 --dist loadgroup -m "not slow"
 
 test-all: $(STAMP) ## all tests
-	@$(BIN)/pytest -q -n 2
+	@$(BIN)/pytest -q -n 2 --dist loadgroup
 
 bench-%: $(STAMP) ## run benchmarks/%.py, for example: make bench-mcu
 	@$(BIN)/python benchmarks/$*.py

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
@@ -57,7 +57,7 @@ def file_digest(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
+def disk_errors(path: Path) -> Generator[None]:
     """Turns an operating system error on `path` (full disk, no permission) into an EdgeflowError."""
     try:
         yield
@@ -80,8 +80,8 @@ def write_file(path: Path, content: bytes) -> None:
                 stream.write(content)
                 stream.flush()
                 os.fsync(stream.fileno())
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(path)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
@@ -93,7 +93,7 @@ def write_json(path: Path, data: object) -> None:
 
 
 @contextlib.contextmanager
-def new_folder(target: Path, *, force: bool = False) -> Iterator[Path]:
+def new_folder(target: Path, *, force: bool = False) -> Generator[Path]:
     """Gives a temporary folder that becomes `target` in one rename when the block ends without an error.
 
     An existing target is an error unless it is an empty folder, or `force` is set and edgeflow made it
@@ -119,6 +119,11 @@ def write_bundle(target: Path, bundle: Bundle, *, force: bool = False) -> None:
         fill(folder, bundle)
 
 
+def mark(folder: Path, kind: str) -> None:
+    """Marks a folder that is being made as edgeflow's own, so that `--force` may replace it."""
+    write_json(folder / MANIFEST, {"schema": 1, "kind": kind})
+
+
 def fill(folder: Path, bundle: Bundle) -> None:
     """Writes a bundle's files into a folder that is temporary or edgeflow's own."""
     for name, content in bundle.files.items():
@@ -128,7 +133,7 @@ def fill(folder: Path, bundle: Bundle) -> None:
 
 
 @contextlib.contextmanager
-def scratch() -> Iterator[Path]:
+def scratch() -> Generator[Path]:
     """A temporary folder for tools to work in, gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="edgeflow-", ignore_cleanup_errors=True) as folder:
         yield Path(folder)
@@ -153,14 +158,14 @@ def _refuse_foreign(target: Path, *, force: bool) -> None:
 
 def _swap(new: Path, target: Path) -> None:
     if not target.exists():
-        os.rename(new, target)
+        new.rename(target)
         return
     old = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.old."))
-    os.rename(target, old / "was")
+    target.rename(old / "was")
     try:
-        os.rename(new, target)
+        new.rename(target)
     except BaseException:
-        os.rename(old / "was", target)
+        (old / "was").rename(target)
         raise
     finally:
         shutil.rmtree(old, ignore_errors=True)

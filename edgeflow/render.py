@@ -14,13 +14,14 @@ from edgeflow.datafiles import data_folder
 if TYPE_CHECKING:
     import jinja2
 
-_RESERVED = frozenset(
+_RESERVED_WORDS = (
     "auto break case char const continue default do double else enum extern float for goto if inline int long"
     " register restrict return short signed sizeof static struct switch typedef union unsigned void volatile"
     " while bool true false class namespace template this new delete operator public private protected"
     " virtual friend using try catch throw explicit export mutable typename and or not xor main asm"
-    " int8_t int16_t int32_t int64_t uint8_t uint16_t uint32_t uint64_t size_t null".split()
+    " int8_t int16_t int32_t int64_t uint8_t uint16_t uint32_t uint64_t size_t null"
 )
+_RESERVED = frozenset(_RESERVED_WORDS.split())
 _LONGEST = 48
 
 
@@ -86,10 +87,9 @@ def _environment() -> jinja2.Environment:
     environment.filters["comment"] = comment
     environment.filters["quoted"] = quoted
     environment.filters["toml"] = toml_string
-    environment.globals["edgeflow_version"] = __version__
     return environment
 
 
 def render(template: str, **values: object) -> str:
     """Renders `templates/<template>`; a name that the template needs and nobody gave is an error."""
-    return _environment().get_template(template).render(**values)
+    return _environment().get_template(template).render(edgeflow_version=__version__, **values)

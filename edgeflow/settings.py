@@ -70,10 +70,12 @@ def convert(text: str, kind: type[T], name: str) -> T:
     try:
         # As JSON, because that is where pydantic's strict mode takes a list for a tuple and a table for a dataclass,
         # and still refuses "8", 8.0 or true for an integer.
-        return TypeAdapter(kind).validate_json(json.dumps(data, default=str), strict=True)
+        return TypeAdapter(kind).validate_json(json.dumps(data, default=lambda date: [str(date)]), strict=True)
     except RecursionError:
         raise EdgeflowError("not valid TOML: nested too deeply", where=name) from None
     except ValidationError as error:
+        if error.errors()[0]["type"] == "json_invalid":
+            raise EdgeflowError("not valid TOML: nested too deeply", where=name) from None
         raise _explain(error.errors(), kind, text, name) from None
 
 

@@ -47,12 +47,11 @@ def _three_digits(value: float) -> str:
 
 
 def show_bytes(value: float) -> str:
-    """Decimal kilobytes, as the field's tables use: `31.2 kB`."""
-    if abs(value) < 1000:
+    """Binary kilobytes, so that a 264 KiB memory reads as one: `31.2 KiB`, `264 KiB`."""
+    if abs(value) < 1024:
         return f"{value:.0f} B"
-    if abs(value) < 999.5e3:
-        return f"{value / 1e3:.1f} kB"
-    return f"{value / 1e6:.1f} MB"
+    unit, factor = ("KiB", 1024) if abs(value) < 1024**2 else ("MiB", 1024**2)
+    return f"{value / factor:.1f}".removesuffix(".0") + f" {unit}"
 
 
 def show_hertz(value: float) -> str:

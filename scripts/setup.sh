@@ -38,7 +38,7 @@ if ! { [ -x .venv/bin/python ] && suitable .venv/bin/python && .venv/bin/python 
     make_environment "$python"
 fi
 scripts/system-tools.sh
-say "installing edgeflow[$extras] into .venv (the first time: 2 GB, about a minute)"
+say "installing edgeflow[$extras] into .venv (the first time: 3 GB, about a minute)"
 .venv/bin/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt --editable ".[$extras]"
 .venv/bin/python -m pip --disable-pip-version-check check >/dev/null || stop "the installed packages do not fit together" \
     "  see: .venv/bin/python -m pip check" "  fix: rm -r .venv, then make setup"

@@ -92,7 +92,9 @@ class Conv:
         view = np.moveaxis(view, 2 + rank, -1)
         rows = view.reshape(*view.shape[: 2 + rank], -1)
         weight = self.weight.reshape(-1, self.groups, outputs).transpose(1, 0, 2)
-        result = exact_matmul(rows[..., None, :], weight, magnitude)[..., 0, :] if self.groups > 1 else exact_matmul(
-            rows[..., 0, :], weight[0], magnitude
+        result = (
+            exact_matmul(rows[..., None, :], weight, magnitude)[..., 0, :]
+            if self.groups > 1
+            else exact_matmul(rows[..., 0, :], weight[0], magnitude)
         )
         return result.reshape(*view.shape[: 1 + rank], -1) + self.bias

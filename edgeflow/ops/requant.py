@@ -63,11 +63,13 @@ class Requant:
         if len(self.stages) not in (1, 2):
             raise InvalidGraph(f"{len(self.stages)} rounding stages, not one or two")
         for array in self._arrays():
-            if np.broadcast_shapes(array.shape, source) != source:
+            if not _broadcasts(array.shape, source):
                 raise InvalidGraph(f"a parameter of shape {array.shape} does not broadcast against {source}")
         for array in (self.pre, *(stage.shift for stage in self.stages)):
             if array.min() < 0 or array.max() > LARGEST_SHIFT:
                 raise InvalidGraph(f"a shift lies outside 0 to {LARGEST_SHIFT}")
+        if max(abs(int(self.offset.min())), abs(int(self.offset.max()))) >= INT64_SAFE:
+            raise InvalidGraph("the offset could leave 62 bits")
         if (self.lo > self.hi).any():
             raise InvalidGraph("the clamp's lower end lies above its upper end")
         return source
@@ -98,6 +100,12 @@ class Requant:
     def evaluate(self, inputs: tuple[IntArray, ...], bounds: tuple[Bounds, ...]) -> IntArray:
         """Element-wise."""
         return self.finish(inputs[0] * (self.multiplier << self.pre))
+
+
+def _broadcasts(shape: Shape, target: Shape) -> bool:
+    """Whether an array of `shape` broadcasts against one of `target` and leaves its shape."""
+    ends = zip(reversed(shape), reversed(target), strict=False)
+    return len(shape) <= len(target) and all(one in (1, axis) for one, axis in ends)
 
 
 def round_shift(x: IntArray, shift: IntArray, rounding: Rounding) -> IntArray:

@@ -35,9 +35,7 @@ class SumPool:
         if max(abs(int(lo.min())), abs(int(hi.max()))) * max(most, 1) >= INT64_SAFE:
             raise InvalidGraph("the sum could leave 62 bits")
         rank = len(shapes[0])
-        return Bounds(
-            as_row(np.minimum(lo * least, lo * most), rank), as_row(np.maximum(hi * least, hi * most), rank)
-        )
+        return Bounds(as_row(np.minimum(lo * least, lo * most), rank), as_row(np.maximum(hi * least, hi * most), rank))
 
     def evaluate(self, inputs: tuple[IntArray, ...], bounds: tuple[Bounds, ...]) -> IntArray:
         """x (batch, *spatial, channels) -> (batch, *out, channels)."""

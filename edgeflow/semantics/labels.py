@@ -30,7 +30,7 @@ def to_reals(integers: IntArray, label: Label) -> npt.NDArray[np.float64]:
         case Dyadic(frac):
             return np.ldexp(integers.astype(np.float64), -np.asarray(frac, dtype=np.int32))
         case Affine(scale, zero_point):
-            return (integers - zero_point) * scale
+            return np.asarray((integers - zero_point) * scale, dtype=np.float64)
 
 
 def exact_integers(values: FloatArray, label: Dyadic) -> tuple[IntArray, npt.NDArray[np.bool_]]:

@@ -84,7 +84,15 @@ def from_files(files: Mapping[str, bytes], where: str) -> Graph:
             outputs=tuple(Output(str(one["name"]), str(one["tensor"])) for one in data["outputs"]),
             states=tuple(State(*_read_source(one), str(one["next"])) for one in data["states"]),
         )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError, zipfile.BadZipFile) as error:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        OverflowError,
+        zipfile.BadZipFile,
+    ) as error:
         raise EdgeflowError(
             f"damaged graph file ({type(error).__name__}: {error})", where=where, fix="import the model again"
         ) from None
@@ -150,7 +158,9 @@ def _parameters(value: object, path: str, arrays: dict[str, IntArray]) -> Any:
             return value
         case _:
             assert dataclasses.is_dataclass(value)
-            return {field.name: _parameters(getattr(value, field.name), path, arrays) for field in dataclasses.fields(value)}
+            return {
+                field.name: _parameters(getattr(value, field.name), path, arrays) for field in dataclasses.fields(value)
+            }
 
 
 def _read_node(data: Mapping[str, Any], arrays: Mapping[str, IntArray]) -> Node:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from typing import cast
 
 import numpy as np
 
@@ -35,7 +36,8 @@ def _show(value: object) -> str:
             return str(value.tolist()).replace(" ", "")
         lo, hi = int(value.min()), int(value.max())
         sign = "i" if lo < 0 else "u"
-        return f"{sign}{interval_bits(lo, hi)}<{'x'.join(map(str, value.shape))}>"
+        shape = cast(tuple[int, ...], value.shape)
+        return f"{sign}{interval_bits(lo, hi)}<{'x'.join(map(str, shape))}>"
     if isinstance(value, enum.Enum):
         return str(value.value)
     return str(value).replace(" ", "")

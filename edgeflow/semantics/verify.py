@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
+from typing import cast
 
 import numpy as np
 
@@ -86,9 +87,10 @@ def op_fields(op: object) -> Iterator[tuple[str, object]]:
         return
     for field in fields(op):
         value: object = getattr(op, field.name)
-        if isinstance(value, tuple) and value and is_dataclass(value[0]):
-            for index, part in enumerate(value):  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-                for name, inner in op_fields(part):  # pyright: ignore[reportUnknownArgumentType]
+        parts = cast(tuple[object, ...], value) if isinstance(value, tuple) else ()
+        if parts and is_dataclass(parts[0]):
+            for index, part in enumerate(parts):
+                for name, inner in op_fields(part):
                     yield f"{field.name}.{index}.{name}", inner
         else:
             yield field.name, value

@@ -10,9 +10,7 @@ from edgeflow.errors import DoesNotFit, ToolFailed
 from edgeflow.toolchain.process import Finished, Limits, Tool, check, run
 
 HOST = Tool("gcc", "EDGEFLOW_CC", "apt install gcc (or your system's C compiler)")
-ARM = Tool(
-    "arm-none-eabi-gcc", "EDGEFLOW_ARM_GCC", "apt install gcc-arm-none-eabi libnewlib-arm-none-eabi"
-)
+ARM = Tool("arm-none-eabi-gcc", "EDGEFLOW_ARM_GCC", "apt install gcc-arm-none-eabi libnewlib-arm-none-eabi")
 _LIMITS = Limits(seconds=300, memory=8 << 30)
 _OVERFLOW = re.compile(r"region `(\w+)' overflowed by (\d+) bytes")
 
@@ -30,9 +28,7 @@ def compile_host(sources: Sequence[Path], include: Path, output: Path, flags: Se
     return output
 
 
-def compile_arm(
-    sources: Sequence[Path], include: Path, script: Path, output: Path, flags: Sequence[str]
-) -> Path:
+def compile_arm(sources: Sequence[Path], include: Path, script: Path, output: Path, flags: Sequence[str]) -> Path:
     """Compiles and links a bare-metal image with a linker script.
 
     Raises MissingTool, ToolFailed, or DoesNotFit when the image exceeds the script's memory.

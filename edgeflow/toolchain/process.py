@@ -56,9 +56,7 @@ class Tool:
         if found:
             return found
         if named:
-            raise MissingTool(
-                f"{self.variable}={named} is not a program", fix=f"correct or unset {self.variable}"
-            )
+            raise MissingTool(f"{self.variable}={named} is not a program", fix=f"correct or unset {self.variable}")
         raise MissingTool(
             f"{self.name} is not installed",
             fix=f"{self.install}, or set {self.variable} to its path",

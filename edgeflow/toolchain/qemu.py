@@ -51,9 +51,7 @@ class Figures:
 def machine(name: str) -> Machine:
     """The machine of that name. Raises Unsupported for one whose memory map edgeflow does not know."""
     if name not in MACHINES:
-        raise Unsupported(
-            f"edgeflow cannot run code on QEMU's machine {name} yet", fix=f"known: {', '.join(MACHINES)}"
-        )
+        raise Unsupported(f"edgeflow cannot run code on QEMU's machine {name} yet", fix=f"known: {', '.join(MACHINES)}")
     return MACHINES[name]
 
 

@@ -3,29 +3,20 @@
 # pyright: basic
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgeflow.errors import EdgeflowError
 from edgeflow.train.data import Dataset, load_data
 from edgeflow.train.quantize import is_quantized, quantize_model
 from edgeflow.train.recipe import Config, Training
 from edgeflow.train.runtime import Runtime, quiet, save_model, start
-from edgeflow.train.usercode import UserFunction, call, load_function
+from edgeflow.train.usercode import call, load_function
 
 if TYPE_CHECKING:
     import keras
 
 _ENDS = ("softmax", "log_softmax", "sigmoid")
-
-
-@dataclass(frozen=True)
-class Built:
-    """A model and the source text of the user's file that built it."""
-
-    model: keras.Model
-    source: bytes
 
 
 def build_student(config: Config, folder: Path, data: Dataset | None = None) -> Path:
@@ -35,13 +26,13 @@ def build_student(config: Config, folder: Path, data: Dataset | None = None) -> 
     Raises EdgeflowError when the user's function fails or its model cannot be quantized.
     """
     runtime = start(config.seed)
-    built = build_model(runtime, config, "student", data or load_data(config))
+    model = build_model(runtime, config, "student", data or load_data(config))
     path = folder / "student.untrained.keras"
-    save_model(built.model, path)
+    save_model(model, path)
     return path
 
 
-def build_model(runtime: Runtime, config: Config, table: str, data: Dataset) -> Built:
+def build_model(runtime: Runtime, config: Config, table: str, data: Dataset) -> keras.Model:
     """The float teacher, or the quantized student, fresh. `table` is "teacher" or "student"."""
     training = config.student if table == "student" else config.teacher
     assert training is not None
@@ -53,14 +44,16 @@ def build_model(runtime: Runtime, config: Config, table: str, data: Dataset) -> 
     _check_ends(model, data, where)
     if table == "student":
         model = _quantized(runtime, config, model, training, where)
-    return Built(model, function.source)
+    return model
 
 
 def _quantized(runtime: Runtime, config: Config, model: keras.Model, training: Training, where: str) -> keras.Model:
     if is_quantized(model):
         if config.quantize is not None:
             raise config.error(
-                ("quantize",), f"{training.model} already returns a QKeras model", fix="remove [quantize] from the recipe"
+                ("quantize",),
+                f"{training.model} already returns a QKeras model",
+                fix="remove [quantize] from the recipe",
             )
         return model
     if config.quantize is None:
@@ -76,14 +69,16 @@ def _quantized(runtime: Runtime, config: Config, model: keras.Model, training: T
         raise
 
 
-def _functional(runtime: Runtime, result: object, where: str) -> keras.Model:
+def _functional(runtime: Runtime, result: Any, where: str) -> keras.Model:
     if not isinstance(result, runtime.keras.Model):
         raise EdgeflowError(
-            f"returned {type(result).__name__}, not a Keras model", where=where, fix="return keras.Model(inputs, outputs)"
+            f"returned {type(result).__name__}, not a Keras model",
+            where=where,
+            fix="return keras.Model(inputs, outputs)",
         )
     if isinstance(result, runtime.keras.Sequential) and result.built:
         return runtime.keras.Model(result.inputs, result.outputs, name=result.name)
-    if not isinstance(result, runtime.keras.Model) or not getattr(result, "inputs", None):
+    if not getattr(result, "inputs", None):
         raise EdgeflowError(
             "returned a model without a declared input",
             where=where,
@@ -121,6 +116,3 @@ def _check_ends(model: keras.Model, data: Dataset, where: str) -> None:
             where=where,
             fix=f"leave {end} out: the highest logit is the same class",
         )
-
-
-__all__ = ["Built", "UserFunction", "build_model", "build_student"]

@@ -83,10 +83,9 @@ def _digits() -> Dataset:
         ) from None
     images, labels = load_digits(return_X_y=True)
     pixels = (images.reshape(-1, 8, 8, 1) / 16.0).astype(np.float32)
-    x_train, x_test, y_train, y_test = train_test_split(
-        pixels, labels.astype(np.int64), test_size=_HELD_OUT, random_state=0, stratify=labels
-    )
-    return Dataset(x_train, y_train, x_test, y_test)
+    train, test = train_test_split(np.arange(len(labels)), test_size=_HELD_OUT, random_state=0, stratify=labels)
+    classes = labels.astype(np.int64)
+    return Dataset(pixels[train], classes[train], pixels[test], classes[test])
 
 
 def _read_npz(path: Path) -> Mapping[str, object]:
@@ -95,7 +94,7 @@ def _read_npz(path: Path) -> Mapping[str, object]:
         with np.load(path, allow_pickle=False) as archive:
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise ValueError("a single array, not an .npz archive")
-            return {key: archive[key] for key in archive.files if key in KEYS}
+            return {key: archive[key] for key in archive.files}
     except FileNotFoundError:
         raise EdgeflowError("no such data file", where=str(path), fix="check source in [data]") from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
@@ -105,7 +104,7 @@ def _read_npz(path: Path) -> Mapping[str, object]:
 def _dataset(arrays: Mapping[str, object], where: str) -> Dataset:
     for key in KEYS:
         if key not in arrays:
-            hint = did_you_mean(key, [str(name) for name in arrays])
+            hint = did_you_mean(key, [str(name) for name in arrays if name not in KEYS])
             raise EdgeflowError(f'the data has no "{key}"{hint}', where=where, fix=f"give {', '.join(KEYS)}")
     x_train, x_test = (_samples(arrays[key], key, where) for key in ("x_train", "x_test"))
     if x_train.shape[1:] != x_test.shape[1:]:

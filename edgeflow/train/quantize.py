@@ -16,8 +16,8 @@ from edgeflow.train.runtime import Runtime, quiet
 if TYPE_CHECKING:
     import keras
 
-_WEIGHTED = ("Dense", "Conv1D", "Conv2D", "DepthwiseConv2D")
-_ACTIVATIONS = ("Activation", "ReLU")
+_WEIGHTED: tuple[str, ...] = ("Dense", "Conv1D", "Conv2D", "DepthwiseConv2D")
+_ACTIVATIONS: tuple[str, ...] = ("Activation", "ReLU")
 _KEPT = (
     "Flatten",
     "Reshape",
@@ -48,6 +48,8 @@ _COPIED = (
     "depth_multiplier",
     "use_bias",
 )
+_PARTS: tuple[str, ...] = ("weights", "biases", "activations")
+_TAKES = dict[str, tuple[str, ...]]([(kind, _PARTS) for kind in _WEIGHTED] + [(kind, _PARTS[2:]) for kind in _ACTIVATIONS])
 _FLOAT_BITS = 32
 
 
@@ -164,22 +166,21 @@ def _bits(quantizer: object) -> int:
 
 def _check_overrides(model: keras.Model, config: Config, quantize: Quantize) -> None:
     layers = {layer.name: type(layer).__name__ for layer in model.layers}
-    takes = {kind: ("weights", "biases", "activations") for kind in _WEIGHTED} | {
-        kind: ("activations",) for kind in _ACTIVATIONS
-    }
     for name, widths in quantize.layers.items():
         key = ("quantize", "layers", name)
         if name not in layers:
-            quantizable = [layer for layer, kind in layers.items() if kind in takes]
+            quantizable = [layer for layer, kind in layers.items() if kind in _TAKES]
             raise config.error(
                 key,
                 f'[quantize.layers] names "{name}", which is no layer of the student{did_you_mean(name, layers)}',
                 fix=f"its layers with something to quantize: {', '.join(quantizable)}",
             )
-        possible = takes.get(layers[name], ())
-        for part in ("weights", "biases", "activations"):
+        possible = _TAKES.get(layers[name], ())
+        for part in _PARTS:
             if getattr(widths, part) is not None and part not in possible:
-                raise config.error((*key, part), f"layer '{name}' ({layers[name]}) has no {part}", fix="remove that key")
+                raise config.error(
+                    (*key, part), f"layer '{name}' ({layers[name]}) has no {part}", fix="remove that key"
+                )
 
 
 def _needs_quantizer(layer: keras.layers.Layer, outputs: set[int], inside: set[int]) -> bool:

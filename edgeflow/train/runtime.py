@@ -7,14 +7,15 @@ import contextlib
 import io
 import json
 import os
+import re
 import sys
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from edgeflow.artifacts import scratch, write_file
 from edgeflow.errors import EdgeflowError, MissingTool
@@ -22,6 +23,10 @@ from edgeflow.errors import EdgeflowError, MissingTool
 if TYPE_CHECKING:
     import keras
 
+Tensor: TypeAlias = Any
+"""A TensorFlow or Keras tensor: the libraries give no types for them."""
+
+_SHARED = re.compile(rb'("shared_object_id": )(\d+)')
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -60,7 +65,7 @@ def load_runtime() -> Runtime:
 
 
 @contextlib.contextmanager
-def quiet(*, silence_stderr: bool = False) -> Iterator[None]:
+def quiet(*, silence_stderr: bool = False) -> Generator[None]:
     """No Python warnings from the libraries; with `silence_stderr` nothing from their C++ side either."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -98,11 +103,15 @@ def save_model(model: keras.Model, path: Path) -> None:
         temporary = folder / "model.keras"
         model.save(temporary)
         content = temporary.read_bytes()
-    write_file(path, _without_dates(content))
+    write_file(path, _reproducible(content))
 
 
-def _without_dates(content: bytes) -> bytes:
-    """A `.keras` archive without the time of its writing, in the zip entries and in metadata.json."""
+def _reproducible(content: bytes) -> bytes:
+    """A `.keras` archive without what differs from one writing to the next.
+
+    That is the time, in the zip entries and in metadata.json, and the memory addresses that config.json
+    has for `shared_object_id`: they become 1, 2, 3 ... in order of appearance.
+    """
     result = io.BytesIO()
     with (
         zipfile.ZipFile(io.BytesIO(content)) as source,
@@ -114,5 +123,8 @@ def _without_dates(content: bytes) -> bytes:
                 metadata = json.loads(data)
                 metadata["date_saved"] = "1980-01-01@00:00:00"
                 data = json.dumps(metadata).encode()
+            if name == "config.json":
+                seen: dict[bytes, int] = {}
+                data = _SHARED.sub(lambda m: b"%b%d" % (m[1], seen.setdefault(m[2], len(seen) + 1)), data)
             target.writestr(zipfile.ZipInfo(name, _EPOCH), data)
     return result.getvalue()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -22,7 +22,6 @@ class UserFunction:
     file: Path
     name: str
     function: Callable[..., object]
-    source: bytes
 
 
 def load_function(config: Config, key: Location, text: str) -> UserFunction:
@@ -32,10 +31,7 @@ def load_function(config: Config, key: Location, text: str) -> UserFunction:
     """
     relative, _, name = text.rpartition(":")
     file = config.resolve(relative)
-    try:
-        source = file.read_bytes()
-    except OSError:
-        raise config.error(key, f'no file "{relative}" beside it', fix=f"write {name}() in {file}") from None
+    source = read_source(config, key, text)
     module = ModuleType(f"edgeflow_user_{file.stem}")
     module.__file__ = str(file)
     with _importing_from(file.parent), explained(file, "the file"):
@@ -44,7 +40,17 @@ def load_function(config: Config, key: Location, text: str) -> UserFunction:
     if not callable(function):
         known = [word for word, value in module.__dict__.items() if callable(value) and not word.startswith("_")]
         raise config.error(key, f'{relative} has no function "{name}"{did_you_mean(name, known)}', fix=_define(name))
-    return UserFunction(file, name, function, source)
+    return UserFunction(file, name, function)
+
+
+def read_source(config: Config, key: Location, text: str) -> bytes:
+    """The content of the file that holds the function `text`. Raises EdgeflowError when it cannot be read."""
+    relative, _, name = text.rpartition(":")
+    file = config.resolve(relative)
+    try:
+        return file.read_bytes()
+    except OSError:
+        raise config.error(key, f'no file "{relative}" beside it', fix=f"write {name}() in {file}") from None
 
 
 def call(function: UserFunction, *arguments: object) -> object:
@@ -58,7 +64,7 @@ def _define(name: str) -> str:
 
 
 @contextlib.contextmanager
-def explained(file: Path, what: str) -> Iterator[None]:
+def explained(file: Path, what: str) -> Generator[None]:
     """An exception in the user's code, in one line with the place in the user's file."""
     try:
         yield
@@ -67,7 +73,7 @@ def explained(file: Path, what: str) -> Iterator[None]:
     except SyntaxError as error:
         where = f"{error.filename or file}:{error.lineno or 1}"
         raise EdgeflowError(f"not valid Python: {error.msg}", where=where, fix="correct that line") from None
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  the user's code may raise anything
         frames = traceback.extract_tb(error.__traceback__)
         lines = [frame.lineno for frame in frames if frame.filename == str(file)]
         where = f"{file}:{lines[-1]}" if lines and lines[-1] else str(file)
@@ -77,7 +83,7 @@ def explained(file: Path, what: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _importing_from(folder: Path) -> Iterator[None]:
+def _importing_from(folder: Path) -> Generator[None]:
     """Lets the user's file import its neighbours, without leaving bytecode in the user's folder."""
     before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     sys.path.insert(0, str(folder))

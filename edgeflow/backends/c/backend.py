@@ -164,8 +164,8 @@ def _run_resources(figures: qemu.Figures, board: McuBoard) -> tuple[Resource, ..
 def _pack(emitted: Emitted, graph: Graph, inputs: Mapping[str, IntArray]) -> bytes:
     """Sample after sample, each with all inputs in order, in the header's types."""
     parts = [
-        inputs[source.name].reshape(len(inputs[source.name]), -1).astype(emitted.lowered.buffers[source.name].ctype.dtype)
-        for source in graph.inputs
+        inputs[one.name].reshape(len(inputs[one.name]), -1).astype(emitted.lowered.buffers[one.name].ctype.dtype)
+        for one in graph.inputs
     ]
     rows = [np.ascontiguousarray(part).view(np.uint8).reshape(len(part), -1) for part in parts]
     return np.concatenate(rows, axis=1).tobytes()

@@ -37,7 +37,7 @@ def storage_type(lo: int, hi: int) -> CType:
 
 def working_type(lo: int, hi: int) -> CType:
     """int32_t or int64_t: what arithmetic on values in [lo, hi] runs in."""
-    return INT32 if -(1 << 31) <= lo and hi < 1 << 31 else INT64
+    return INT32 if lo >= -(1 << 31) and hi < 1 << 31 else INT64
 
 
 def literal(value: int) -> str:

@@ -110,9 +110,7 @@ def emit_model(graph: Graph, prefix: str | None = None) -> Emitted:
     plan = plan_memory(lowered)
     functions, members = Identifiers(), Identifiers()
     context = Context(lowered, bounds, shapes)
-    kernels = tuple(
-        make_kernel(step, f"l_{functions.of(step.result)}", context) for step in lowered.steps
-    )
+    kernels = tuple(make_kernel(step, f"l_{functions.of(step.result)}", context) for step in lowered.steps)
     model = _model(graph, identifier(prefix or graph.name), lowered, plan, kernels, members)
     names = _names(graph, lowered, model, members)
     calls = tuple(
@@ -208,7 +206,4 @@ def _meaning(label: Label) -> str:
 def _helpers(kernels: tuple[Kernel, ...]) -> tuple[Helper, ...]:
     needed = {one for kernel in kernels if kernel.epilogue for one in kernel.epilogue.helpers}
     ordered = sorted(needed, key=lambda one: (one[0].value, one[1].size))
-    return tuple(
-        Helper(helper_name(rounding, ctype), ctype.name, *_WORDS[rounding]) for rounding, ctype in ordered
-    )
-
+    return tuple(Helper(helper_name(rounding, ctype), ctype.name, *_WORDS[rounding]) for rounding, ctype in ordered)

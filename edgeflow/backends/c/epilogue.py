@@ -100,9 +100,7 @@ def _wide(requant: Requant) -> bool:
     return any(working_type(int(array.min()), int(array.max())) is INT64 for array in arrays)
 
 
-def _shift(
-    stage: Stage, index: int, writer: _Writer, ctype: CType, helpers: set[tuple[Rounding, CType]]
-) -> list[str]:
+def _shift(stage: Stage, index: int, writer: _Writer, ctype: CType, helpers: set[tuple[Rounding, CType]]) -> list[str]:
     if (stage.shift == 0).all():
         return []
     amount = writer.value(stage.shift, f"shift{index}")

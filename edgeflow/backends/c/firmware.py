@@ -116,4 +116,3 @@ def boot2_checksum() -> int:
         for _ in range(8):
             crc = ((crc << 1) ^ (0x04C11DB7 if crc & 0x80000000 else 0)) & 0xFFFFFFFF
     return crc
-

@@ -199,9 +199,7 @@ def _pair(values: Shape, fill: int) -> tuple[int, int]:
     return (fill, values[0]) if len(values) == 1 else (values[0], values[1])
 
 
-def _conv(
-    step: Step, node: Node, name: str, context: Context, inputs: tuple[Buffer, ...], y: Buffer
-) -> Kernel:
+def _conv(step: Step, node: Node, name: str, context: Context, inputs: tuple[Buffer, ...], y: Buffer) -> Kernel:
     op = cast(Conv, node.op)
     source = context.shapes[node.inputs[0]]
     (in_h, in_w, in_c), (out_h, out_w, out_c) = _flat2(source), _flat2(node.type.shape)
@@ -249,9 +247,7 @@ def _conv(
     )
 
 
-def _pool(
-    step: Step, node: Node, name: str, context: Context, inputs: tuple[Buffer, ...], y: Buffer
-) -> Kernel:
+def _pool(step: Step, node: Node, name: str, context: Context, inputs: tuple[Buffer, ...], y: Buffer) -> Kernel:
     op = cast(MaxPool | SumPool, node.op)
     source = context.shapes[node.inputs[0]]
     (in_h, in_w, in_c), (out_h, out_w, out_c) = _flat2(source), _flat2(node.type.shape)
@@ -291,9 +287,7 @@ def _pool(
     )
 
 
-def _dense(
-    step: Step, node: Node, name: str, context: Context, inputs: tuple[Buffer, ...], y: Buffer
-) -> Kernel:
+def _dense(step: Step, node: Node, name: str, context: Context, inputs: tuple[Buffer, ...], y: Buffer) -> Kernel:
     op = cast(Dense, node.op)
     in_c, out_c = op.weight.shape
     weight = table(f"{name}_weight", op.weight.T)
@@ -317,9 +311,7 @@ def _dense(
     )
 
 
-def _add(
-    step: Step, node: Node, name: str, context: Context, inputs: tuple[Buffer, ...], y: Buffer
-) -> Kernel:
+def _add(step: Step, node: Node, name: str, context: Context, inputs: tuple[Buffer, ...], y: Buffer) -> Kernel:
     op = cast(Add, node.op)
     acc = _acc(node, context)
     terms = [f"{'+' if sign > 0 else '-'} ({acc})x{number or ''}[i]" for number, sign in enumerate(op.signs)]
@@ -327,9 +319,7 @@ def _add(
     return _elementwise(step, node, name, context, inputs, y, "add" + _requantized(step), value, step.requant)
 
 
-def _requant(
-    step: Step, node: Node, name: str, context: Context, inputs: tuple[Buffer, ...], y: Buffer
-) -> Kernel:
+def _requant(step: Step, node: Node, name: str, context: Context, inputs: tuple[Buffer, ...], y: Buffer) -> Kernel:
     return _elementwise(step, node, name, context, inputs, y, "requantize", "x[i]", node)
 
 

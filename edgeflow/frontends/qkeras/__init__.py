@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -33,13 +35,15 @@ def import_content(content: Content, where: str) -> Graph:
     importer = Importer(model.name)
     values = {ref: _import_input(importer, model, ref) for ref in model.inputs}
     count = len({call.layer.index for call in model.calls})
+    readers = Counter([*(ref for call in model.calls for ref in call.inputs), *model.outputs])
     for call in model.calls:
         if call.layer.kind == "InputLayer":
             if call.ref not in values:
                 raise EdgeflowError("it is not one of the model's inputs", where=call.layer.where)
             continue
         inputs = tuple(values[ref] for ref in call.inputs)
-        values[call.ref] = import_layer(importer, call.layer, inputs, f"layer {call.layer.index + 1} of {count}")
+        value = import_layer(importer, call.layer, inputs, f"layer {call.layer.index + 1} of {count}")
+        values[call.ref] = value if readers[call.ref] == 1 else replace(value, terms=None)
     _name_outputs(importer, model, values)
     try:
         return importer.builder.finish()

@@ -20,6 +20,22 @@ LARGEST_TENSOR = 1 << 24
 
 
 @dataclass(frozen=True)
+class Terms:
+    """The float32 numbers that Keras adds up to get a tensor that only one layer reads.
+
+    A quantizer computes x + (q - x). When an Add is its only reader, TensorFlow's graph optimizer may flatten
+    both into one sum and reorder it, so the Add's sums are exact only while every order is: all terms are
+    multiples of 2**-frac (None: of no such unit) and their absolute values add up to `reach`.
+    """
+
+    frac: int | None
+    reach: float
+
+
+OFF_GRID = Terms(None, np.inf)
+
+
+@dataclass(frozen=True)
 class Value:
     """A Keras tensor as an integer tensor of the graph, and what separates the two.
 
@@ -32,6 +48,7 @@ class Value:
     divisor: IntArray | None = None
     unquantized: Steps | None = None
     pool: Layer | None = None
+    terms: Terms | None = None
 
 
 class Importer:
@@ -123,15 +140,16 @@ class Importer:
                     where=layer.where,
                     fix="quantize the input once and branch behind the QActivation",
                 )
-            return replace(value, unquantized=None)
+            return replace(value, unquantized=None, terms=OFF_GRID)
         if value.divisor is not None:
             op = divide(value.divisor, self.frac(value.tensor), self.builder.bounds(value.tensor), steps, layer.where)
-            return Value(self.add(op, (value.tensor,), np.asarray(steps.unit), layer, name))
+            return Value(self.add(op, (value.tensor,), np.asarray(steps.unit), layer, name), terms=OFF_GRID)
         self._reject_lossy_through(value.tensor, steps, layer)
+        terms = self._terms(value.tensor, steps)
         shift = self.frac(value.tensor) - steps.frac
         kind = self.builder.type(value.tensor)
         if not shift.any() and steps.unit == steps.frac and steps.lo <= kind.lo and kind.hi <= steps.hi:
-            return value
+            return replace(value, terms=terms)
         if shift.min() < -LARGEST_SHIFT:
             raise Unsupported("its step is more than 2^61 times finer than its input's", where=layer.where)
         op = requant(
@@ -141,7 +159,34 @@ class Importer:
             lo=steps.lo,
             hi=steps.hi,
         )
-        return Value(self.add(op, (value.tensor,), np.asarray(steps.unit), layer, name))
+        return Value(self.add(op, (value.tensor,), np.asarray(steps.unit), layer, name), terms=terms)
+
+    def _terms(self, tensor: str, steps: Steps) -> Terms:
+        """|x| + |q - x| is at most twice the larger of both; a relu clips x to its own range first."""
+        frac = self.frac(tensor)
+        largest = float(np.ldexp(max(-steps.lo, steps.hi), -steps.unit))
+        if steps.straight_through:
+            largest = max(largest, float(np.ldexp(self.reach(tensor).astype(np.float64), -frac).max()))
+        return Terms(max(int(frac.max()), steps.unit), 2 * largest)
+
+    def sum_terms(self, values: tuple[Value, ...], tensors: tuple[str, ...], layer: Layer) -> Terms:
+        """The terms of an Add over `tensors`. Raises Unsupported when some order of the sum is not exact."""
+        parts: list[Terms] = []
+        for value, tensor in zip(values, tensors, strict=True):
+            frac = self.frac(tensor)
+            alone = Terms(int(frac.max()), float(np.ldexp(self.reach(tensor).astype(np.float64), -frac).max()))
+            parts.append(value.terms or alone)
+        grids = [part.frac for part in parts if part.frac is not None]
+        if len(grids) < len(parts):
+            raise Unsupported(
+                "it alone reads a quantized input or average, and TensorFlow may then reorder the float32 sum, "
+                "which is not exact",
+                where=layer.where,
+                fix="repeat that QActivation once more in front of it: this costs nothing and keeps the order",
+            )
+        total = Terms(max(grids), sum(part.reach for part in parts))
+        self.reject_beyond_float32(int(np.ldexp(total.reach, max(grids))), layer)
+        return total
 
     def _reject_lossy_through(self, tensor: str, steps: Steps, layer: Layer) -> None:
         """x + (q - x) is q when both fit one 24-bit grid; q - x is never longer than the longer of the two."""

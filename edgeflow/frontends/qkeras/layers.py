@@ -73,13 +73,13 @@ def import_add(importer: Importer, layer: Layer, inputs: tuple[Value, ...]) -> V
             where=layer.where,
             fix="give all its inputs one shape",
         )
-    tensors = [importer.settle(one, layer) for one in inputs]
+    tensors = tuple(importer.settle(one, layer) for one in inputs)
     finest = importer.frac(tensors[0])
     for tensor in tensors[1:]:
         finest = np.maximum(finest, importer.frac(tensor))
+    terms = importer.sum_terms(inputs, tensors, layer)
     aligned = tuple(importer.align(tensor, finest, layer) for tensor in tensors)
-    importer.reject_beyond_float32(sum(int(importer.reach(one).max()) for one in aligned), layer)
-    return Value(importer.add(Add((1,) * len(aligned)), aligned, finest, layer))
+    return Value(importer.add(Add((1,) * len(aligned)), aligned, finest, layer), terms=terms)
 
 
 def _reshape(importer: Importer, layer: Layer, value: Value, target: Shape) -> Value:
@@ -96,7 +96,8 @@ def _reshape(importer: Importer, layer: Layer, value: Value, target: Shape) -> V
         else:
             value = Value(importer.one_unit(value, layer))
         frac = importer.frac(value.tensor)
-    return replace(value, tensor=importer.add(Reshape(target), (value.tensor,), frac, layer), divisor=divisor)
+    tensor = importer.add(Reshape(target), (value.tensor,), frac, layer)
+    return replace(value, tensor=tensor, divisor=divisor, terms=None)
 
 
 LAYERS: Mapping[str, LayerImport] = {

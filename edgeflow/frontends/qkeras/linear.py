@@ -8,13 +8,14 @@ import numpy as np
 
 from edgeflow.errors import EdgeflowError, Unsupported
 from edgeflow.frontends.qkeras.content import Float32Array
-from edgeflow.frontends.qkeras.importer import Importer, Value
+from edgeflow.frontends.qkeras.importer import Importer, Terms, Value
 from edgeflow.frontends.qkeras.model import Layer
 from edgeflow.frontends.qkeras.quantizers import Codes, read_activation, read_weight_quantizer
 from edgeflow.frontends.qkeras.windows import conv_pads, require_channels_last
 from edgeflow.ir.types import IntArray, Shape, frozen_array
 from edgeflow.ops.conv import Conv
 from edgeflow.ops.dense import Dense
+from edgeflow.ops.linear import SumBounds
 
 _MOST_UNITS = 1 << 20
 _MOST_WINDOW = 4096
@@ -37,8 +38,8 @@ def import_dense(importer: Importer, layer: Layer, inputs: tuple[Value, ...]) ->
     units = layer.fields.integer("units", 1, _MOST_UNITS)
     weights = _read_weights(layer, (shape[-1], units), importer.frac(source))
     op = Dense(weights.kernel, weights.bias)
-    importer.reject_beyond_float32(op.sums(importer.builder.bounds(source)).magnitude, layer)
-    return _activate(importer, layer, importer.add(op, (source,), weights.frac, layer))
+    sums = op.sums(importer.builder.bounds(source))
+    return _finish(importer, layer, sums, importer.add(op, (source,), weights.frac, layer))
 
 
 def import_conv2d(importer: Importer, layer: Layer, inputs: tuple[Value, ...]) -> Value:
@@ -61,13 +62,17 @@ def import_conv2d(importer: Importer, layer: Layer, inputs: tuple[Value, ...]) -
     weights = _read_weights(layer, (*window, shape[-1] // groups, filters), importer.frac(source))
     pads = conv_pads(layer, shape, window, strides, dilation)
     op = Conv(weights.kernel, weights.bias, strides, pads, dilation, groups)
-    importer.reject_beyond_float32(op.sums(importer.builder.bounds(source), shape[-1]).magnitude, layer)
-    return _activate(importer, layer, importer.add(op, (source,), weights.frac, layer))
+    sums = op.sums(importer.builder.bounds(source), shape[-1])
+    return _finish(importer, layer, sums, importer.add(op, (source,), weights.frac, layer))
 
 
-def _activate(importer: Importer, layer: Layer, tensor: str) -> Value:
+def _finish(importer: Importer, layer: Layer, sums: SumBounds, tensor: str) -> Value:
+    """Checks the accumulator `tensor` against float32 and applies the layer's activation."""
+    importer.reject_beyond_float32(sums.magnitude, layer)
+    frac = importer.frac(tensor)
+    largest = np.maximum(-sums.partial_lo, sums.partial_hi).astype(np.float64)
+    value = Value(tensor, terms=Terms(int(frac.max()), float(np.ldexp(largest, -frac).max())))
     steps = read_activation(layer.fields.raw("activation"), layer.where)
-    value = Value(tensor)
     return value if steps is None else importer.quantize(value, steps, layer, f"{layer.name}_act")
 
 
@@ -113,7 +118,9 @@ def _read_mask(mask: object, layer: Layer, shape: Shape) -> IntArray:
         array = np.asarray(mask, dtype=np.float64)
     except (TypeError, ValueError):
         raise layer.fields.wrong("mask", "an array of numbers") from None
-    if array.shape != (*shape[:2], 1, 1) or not np.isin(array, (0.0, 1.0)).all():
+    if array.shape != (*shape[:2], 1, 1):
+        raise layer.fields.wrong("mask", f"an array of shape {(*shape[:2], 1, 1)}")
+    if not np.isin(array, (0.0, 1.0)).all():
         raise Unsupported("its mask holds other values than 0 and 1", where=layer.where, fix="use a mask of 0 and 1")
     return array.astype(np.int64)
 

@@ -93,7 +93,8 @@ def _read_layers(entries: list[object], content: Content, where: str) -> tuple[L
         settings = as_object(data.get("config"), where, f"the config of layer {number + 1}")
         name = settings.get("name", data.get("name"))
         name = clean_name(name) if isinstance(name, str) else ""
-        name = name or kind.lower()
+        if not name:
+            raise EdgeflowError(f"layer {number + 1} ({shown(kind)}) has no name", where=where, fix="name it")
         described.append((name, kind, Fields(settings, f"layer '{shown(name)}' ({shown(kind)})")))
     weights = _Weights(content.arrays, [name for name, _, _ in described], [kind for _, kind, _ in described])
     return tuple(

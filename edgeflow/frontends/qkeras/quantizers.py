@@ -9,7 +9,7 @@ from typing import Literal, cast
 
 import numpy as np
 
-from edgeflow.errors import EdgeflowError, Unsupported, did_you_mean
+from edgeflow.errors import EdgeflowError, Unsupported
 from edgeflow.frontends.qkeras.content import Float32Array
 from edgeflow.frontends.qkeras.fields import Fields, as_object, shown
 from edgeflow.ir.types import IntArray
@@ -18,6 +18,7 @@ MOST_BITS = 24
 AUTO_PO2 = "auto_po2"
 _EPSILON = np.float32(1e-7)
 _AMBIGUOUS = 1e-4
+_LARGEST_WEIGHT = 2.0**40
 _ROUNDS = 5
 
 Alpha = float | Literal["auto_po2"] | None
@@ -88,10 +89,13 @@ class QuantizedBits:
         """
         if not np.isfinite(values).all():
             raise EdgeflowError("a weight is NaN or infinite", where=where, fix="train the model again")
-        codes, exponent = self._auto_po2(values, where) if self.alpha == AUTO_PO2 else self._fixed(values)
-        quantized = np.ldexp(codes.astype(np.float32), exponent.astype(np.int32))
-        through = values + (quantized - values)
-        if not np.array_equal(through, quantized):
+        held = bool(np.abs(values).max(initial=0) < _LARGEST_WEIGHT)
+        codes, exponent = np.zeros(1, dtype=np.float32), np.zeros(1, dtype=np.int64)
+        if held:
+            codes, exponent = self._auto_po2(values, where) if self.alpha == AUTO_PO2 else self._fixed(values)
+            quantized = np.ldexp(codes.astype(np.float32), exponent.astype(np.int32))
+            held = np.array_equal(values + (quantized - values), quantized)
+        if not held:
             raise Unsupported(
                 f"a weight of {float(np.abs(values).max()):.3g} lies so far outside the range of its "
                 f"quantizer ({self.bits} bits, {self.integer} integer) that float32 loses the quantized value",
@@ -179,7 +183,7 @@ def read_activation(data: object, where: str) -> Steps | None:
         raise Unsupported(
             f"quantizer '{shown(name)}' is not supported on activations yet",
             where=where,
-            fix=f"use {' or '.join(_ACTIVATIONS)}{did_you_mean(name, _ACTIVATIONS)}",
+            fix=f"use {' or '.join(_ACTIVATIONS)}",
         )
     return _ACTIVATIONS[name](fields)
 

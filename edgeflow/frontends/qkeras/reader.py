@@ -123,7 +123,7 @@ def _member(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
 
 
 def _open(content: bytes) -> h5py.File:
-    return h5py.File(h5py.h5f.open_file_image(content))
+    return h5py.File(cast(Any, h5py).h5f.open_file_image(content))
 
 
 def _groups(group: Any, path: str, budget: Budget, depth: int) -> Iterator[tuple[str, Any]]:

@@ -1,0 +1,91 @@
+"""Reads back a folder that a backend emitted, and options given as text."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast, get_type_hints
+
+from edgeflow.artifacts import MANIFEST, file_digest
+from edgeflow.backends import BACKENDS
+from edgeflow.backends.protocol import Artefact, Backend
+from edgeflow.board import parse_board
+from edgeflow.errors import EdgeflowError, did_you_mean
+from edgeflow.semantics.serialize import load_graph
+
+_SCHEMA = 1
+_LARGEST_MANIFEST = 1 << 20
+
+
+def backend_named(name: str) -> Backend:
+    """The backend of that name. Raises EdgeflowError with the near one."""
+    if name not in BACKENDS:
+        raise EdgeflowError(
+            f'unknown backend "{name}"{did_you_mean(name, BACKENDS)}', fix=f"choose one of: {', '.join(BACKENDS)}"
+        )
+    return BACKENDS[name]
+
+
+def parse_options(backend: Backend, given: Mapping[str, object]) -> object:
+    """A backend's options from names and values (text is converted). Raises EdgeflowError for a bad one."""
+    hints = get_type_hints(backend.Options)
+    values: dict[str, object] = {}
+    for name, value in given.items():
+        if name not in hints:
+            known = ", ".join(f"{one.name}={one.default!r}" for one in dataclasses.fields(backend.Options))
+            raise EdgeflowError(
+                f'backend {backend.name} has no option "{name}"{did_you_mean(name, hints)}', fix=f"options: {known}"
+            )
+        values[name] = _convert(name, value, hints[name])
+    try:
+        return backend.Options(**values)
+    except ValueError as error:
+        raise EdgeflowError(f"backend {backend.name}: {error}") from None
+
+
+def _convert(name: str, value: object, kind: type) -> object:
+    if isinstance(value, bool) or not isinstance(value, str) or kind is str:
+        if isinstance(value, kind) and (kind is bool) == isinstance(value, bool):
+            return value
+    elif kind is bool and value in ("true", "false"):
+        return value == "true"
+    elif kind is int and value.lstrip("-").isdigit():
+        return int(value)
+    raise EdgeflowError(f'option "{name}" needs a value of type {kind.__name__}, not {value!r}')
+
+
+def load_artefact(folder: Path) -> Artefact:
+    """An emitted folder with its graph, board and options. Raises EdgeflowError when it is not one."""
+    path = folder / MANIFEST
+    try:
+        if path.stat().st_size > _LARGEST_MANIFEST:
+            raise ValueError("too large")
+        manifest = cast(dict[str, Any], json.loads(path.read_text(encoding="utf-8")))
+        if manifest["schema"] != _SCHEMA:
+            raise ValueError(f"version {manifest['schema']}, this edgeflow reads {_SCHEMA}")
+        backend = backend_named(str(manifest["backend"]))
+        board = parse_board((folder / "board.toml").read_text(), str(manifest["board"]), str(folder / "board.toml"))
+        options = parse_options(backend, manifest["options"])
+        digest = str(manifest["graph"])
+    except FileNotFoundError as error:
+        name = Path(str(error.filename)).name
+        raise EdgeflowError(
+            f"no {name} here, so not a folder that edgeflow build made",
+            where=str(folder),
+            fix=f"edgeflow build MODEL --board B -o {folder}",
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise EdgeflowError(f"damaged {MANIFEST}: {error}", where=str(folder), fix="build it again") from None
+    return Artefact(folder, backend.name, load_graph(folder / "graph"), board, options, digest)
+
+
+def edited_files(folder: Path) -> tuple[str, ...]:
+    """Files that are no longer as edgeflow wrote them: what runs is then the user's own version."""
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    return tuple(
+        name
+        for name, digest in manifest["files"].items()
+        if not (folder / name).is_file() or file_digest(folder / name) != digest
+    )

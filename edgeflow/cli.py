@@ -1,0 +1,451 @@
+"""The command line: reads arguments, calls the pipeline, shows what it answers."""
+
+from __future__ import annotations
+
+import json as json_module
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from edgeflow import __version__
+from edgeflow.errors import EdgeflowError
+
+
+class _Commands(TyperGroup):
+    """Turns what a command raises into a message and an exit code. No traceback reaches a user."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs the command."""
+        as_json = "--json" in sys.argv
+        try:
+            return super().invoke(ctx)
+        except EdgeflowError as error:
+            _fail(error, as_json)
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            sys.stderr.write("\nstopped: nothing is half-written; the same command goes on from here\n")
+            raise typer.Exit(130) from None
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(0) from None
+        except MemoryError:
+            _fail(EdgeflowError("out of memory", fix="use a smaller model, or fewer samples at a time"), as_json)
+            raise typer.Exit(2) from None
+        except (typer.Exit, typer.Abort, typer.BadParameter):
+            raise
+        except Exception as error:
+            if os.environ.get("EDGEFLOW_DEBUG") or _is_usage(error):
+                raise
+            _fail(_internal(error), as_json)
+            raise typer.Exit(2) from None
+
+
+def _is_usage(error: Exception) -> bool:
+    """Whether the argument parser raised it: it shows such errors itself, with exit code 2."""
+    return hasattr(error, "exit_code") and hasattr(error, "format_message")
+
+
+app = typer.Typer(
+    name="edgeflow",
+    cls=_Commands,
+    help="One trained model, every board, the same integers, proven bit for bit.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only results: no progress.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace an output folder that edgeflow made before.")]
+BoardName = Annotated[str, typer.Option("--board", "-b", help="A board's name (edgeflow boards) or a .toml file.")]
+BackendName = Annotated[str, typer.Option("--backend", help="What to generate: c.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="Backend option NAME=VALUE, such as stack=1024.")]
+Latency = Annotated[str | None, typer.Option("--latency", help='Longest time of one inference, such as "50 ms".')]
+Ram = Annotated[str | None, typer.Option("--ram", help='RAM that the model may use, such as "16 KiB".')]
+Flash = Annotated[str | None, typer.Option("--flash", help='Flash that the model may use, such as "64 KiB".')]
+_EXISTS = "A model file (.keras, .h5), an imported folder or a built one."
+
+
+def main() -> None:
+    """The program. Exit codes: 0 fine; 1 the answer is no; 2 bad input or a missing tool; 130 Ctrl-C."""
+    app()
+
+
+def _internal(error: Exception) -> EdgeflowError:
+    return EdgeflowError(
+        f"internal error, a bug in edgeflow: {type(error).__name__}: {error}",
+        fix="report it with what EDGEFLOW_DEBUG=1 prints for the same command",
+    )
+
+
+def _fail(error: EdgeflowError, as_json: bool) -> None:
+    if as_json:
+        _print_json({"error": {"what": error.what, "where": error.where, "fix": error.fix}})
+        return
+    from edgeflow.report.terminal import show_error
+
+    show_error(_console(error=True), error)
+
+
+def _console(*, error: bool = False) -> Any:
+    from rich.console import Console
+
+    return Console(stderr=error, highlight=False)
+
+
+def _say(text: str) -> None:
+    print(text)  # noqa: T201 - a command's answer goes to standard output
+
+
+def _print_json(data: object) -> None:
+    _say(json_module.dumps(data, indent=2, ensure_ascii=False))
+
+
+def _answer(yes: bool) -> None:
+    """Ends a command whose answer may be no."""
+    if not yes:
+        raise typer.Exit(1)
+
+
+def _version(shown: bool) -> None:
+    if shown:
+        _say(f"edgeflow {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Every command has --help with an example, and --json."""
+
+
+def _settings(pairs: list[str] | None) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for pair in pairs or ():
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise EdgeflowError(f'--set takes NAME=VALUE, not "{pair}"', fix="for example --set stack=1024")
+        found[name] = value
+    return found
+
+
+def _limits(latency: str | None, ram: str | None, flash: str | None) -> Any:
+    from edgeflow.budget import Limits
+    from edgeflow.units import parse_bytes, parse_seconds
+
+    try:
+        return Limits(
+            flash=parse_bytes(flash) if flash else None,
+            ram=parse_bytes(ram) if ram else None,
+            latency=parse_seconds(latency) if latency else None,
+        )
+    except ValueError as error:
+        raise EdgeflowError(f"limit {error}", fix='write a number and a unit: --ram "16 KiB"') from None
+
+
+def _verdict_json(verdict: Any) -> dict[str, object]:
+    from edgeflow.report.record import budget_record, to_json
+
+    return {
+        "board": verdict.board.name,
+        "fits": verdict.fits,
+        "certain": verdict.certain,
+        "budget": to_json(tuple(budget_record(one) for one in verdict.lines)),
+        "costly": to_json(verdict.costly),
+        "remedies": to_json(verdict.remedies),
+        "larger_board": verdict.larger_board,
+    }
+
+
+@app.command()
+def run(
+    config: Annotated[Path, typer.Argument(help="The recipe, edgeflow.toml.")],
+    fresh: Annotated[bool, typer.Option("--fresh", help="Train again, even if nothing changed.")] = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Train, import, build and verify everything that a recipe names.
+
+    Example: `edgeflow run examples/digits/edgeflow.toml`
+    """
+    from edgeflow import pipeline
+    from edgeflow.report.progress import watcher
+    from edgeflow.report.record import to_json
+    from edgeflow.train.recipe import load_config
+
+    console = _console()
+    chosen = load_config(config)
+    with watcher(console, quiet=quiet or json) as seen:
+        record = pipeline.run(chosen, seen, fresh=fresh)
+    if json:
+        _print_json(to_json(record))
+    else:
+        from edgeflow.report.terminal import show_record, show_run_end
+
+        show_record(console, record)
+        show_run_end(console, chosen.output, record)
+    _answer(record.bit_exact and record.fits)
+
+
+@app.command()
+def check(
+    model: Annotated[Path, typer.Argument(help=f"{_EXISTS} Or a recipe, .toml: its untrained student.")],
+    board: Annotated[str | None, typer.Option("--board", "-b", help="A board's name or a .toml file.")] = None,
+    backend: BackendName = "c",
+    settings: Settings = None,
+    latency: Latency = None,
+    ram: Ram = None,
+    flash: Flash = None,
+    json: Json = False,
+) -> None:
+    """Say whether a model fits a board, before anything is built.
+
+    Example: `edgeflow check student.keras --board rpi-pico --latency "50 ms"`
+    """
+    from edgeflow import pipeline
+    from edgeflow.board import load_board
+    from edgeflow.report.terminal import show_verdict
+
+    chosen = load_board(board) if board else None
+    if model.suffix == ".toml":
+        from edgeflow.train.recipe import load_config
+
+        found = pipeline.check_config(load_config(model), chosen)
+        follow = f"edgeflow run {model}"
+    else:
+        if chosen is None:
+            raise EdgeflowError("no board named", fix="add --board NAME; edgeflow boards lists them")
+        limits = _limits(latency, ram, flash)
+        found = [pipeline.check(pipeline.open_graph(model), chosen, backend, _settings(settings), limits)]
+        follow = f"edgeflow build {model} --board {board} -o firmware"
+    if json:
+        answers = [_verdict_json(one.verdict) for one in found]
+        _print_json(answers if len(answers) > 1 else answers[0])
+    else:
+        for one in found:
+            show_verdict(_console(), one.verdict, follow)
+    _answer(all(one.ok for one in found))
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="The recipe, edgeflow.toml.")],
+    fresh: Annotated[bool, typer.Option("--fresh", help="Train again, even if nothing changed.")] = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Train a recipe's teacher and student.
+
+    Example: `edgeflow train examples/digits/edgeflow.toml`
+    """
+    from edgeflow import pipeline
+    from edgeflow.report.progress import watcher
+    from edgeflow.report.record import to_json
+    from edgeflow.train.recipe import load_config
+
+    console = _console()
+    with watcher(console, quiet=quiet or json) as seen:
+        steps, digests = pipeline.train(load_config(config), seen, fresh=fresh)
+    if json:
+        _print_json({"steps": to_json(tuple(steps)), "digests": digests})
+    else:
+        from edgeflow.report.terminal import line, show_steps
+
+        show_steps(console, steps)
+        line(console, f"  next: edgeflow check {steps[-1].path} --board nucleo-f446re")
+
+
+@app.command()
+def predict(
+    student: Annotated[Path, typer.Argument(help="A model file, .keras or .h5.")],
+    data: Annotated[Path, typer.Option("--data", "-d", help="Inputs: .npy, or .npz with x_test or input names.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write vectors.npz into.")],
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Ask QKeras itself for a model's outputs, as vectors to verify against.
+
+    Example: `edgeflow predict student.keras --data test.npz -o vectors`
+    """
+    from edgeflow import pipeline
+
+    vectors = pipeline.predict_folder(student, data, output, force=force)
+    if json:
+        _print_json({"vectors": str(output / "vectors.npz"), "samples": vectors.samples})
+        return
+    _say(f"{vectors.samples} samples -> {output / 'vectors.npz'}")
+    _say(f"  next: edgeflow build {student} --board nucleo-f446re -o firmware")
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="A model file, .keras or .h5.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder for model.json and weights.npz.")],
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Turn a trained model into its exact integer graph. Needs no TensorFlow.
+
+    Example: `edgeflow import student.keras -o graph`
+    """
+    from edgeflow import pipeline
+    from edgeflow.semantics.serialize import graph_digest
+
+    graph = pipeline.import_model(file, output, force=force)
+    if json:
+        _print_json({"path": str(output), "ops": len(graph.nodes), "digest": graph_digest(graph)})
+        return
+    _say(f"'{graph.name}': {len(graph.nodes)} ops -> {output}")
+    _say(f"  next: edgeflow check {output} --board nucleo-f446re")
+
+
+@app.command()
+def inspect(
+    model: Annotated[Path, typer.Argument(help=_EXISTS)],
+    json: Json = False,
+) -> None:
+    """Show a model's exact integer graph: every tensor's shape, interval and unit.
+
+    Example: `edgeflow inspect student.keras`
+    """
+    from edgeflow import pipeline
+    from edgeflow.semantics.serialize import MODEL, to_files
+    from edgeflow.semantics.text import show_graph
+
+    graph = pipeline.open_graph(model)
+    if json:
+        _say(to_files(graph)[MODEL].decode().rstrip("\n"))
+    else:
+        _say(show_graph(graph).rstrip("\n"))
+
+
+@app.command()
+def build(
+    model: Annotated[Path, typer.Argument(help=_EXISTS)],
+    board: BoardName,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write the project into.")],
+    backend: BackendName = "c",
+    settings: Settings = None,
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Write the firmware project of a model for a board.
+
+    Example: `edgeflow build student.keras --board rpi-pico -o firmware`
+    """
+    from edgeflow import pipeline
+    from edgeflow.board import load_board
+    from edgeflow.budget import Limits
+    from edgeflow.report.terminal import line, show_verdict
+
+    chosen, options = load_board(board), _settings(settings)
+    graph = pipeline.open_graph(model)
+    artefact = pipeline.build(graph, chosen, backend, options, output, force=force)
+    checked = pipeline.check(graph, chosen, backend, options, Limits())
+    if json:
+        _print_json({"path": str(output), "graph": artefact.digest, **_verdict_json(checked.verdict)})
+    else:
+        console = _console()
+        line(console, f"wrote {output}")
+        show_verdict(console, checked.verdict, f"edgeflow verify {output} --vectors vectors.npz")
+    _answer(checked.ok)
+
+
+@app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(help="A folder that edgeflow build made.")],
+    vectors: Annotated[Path, typer.Option("--vectors", help="Inputs and QKeras' outputs (edgeflow predict).")],
+    runner: Annotated[list[str] | None, typer.Option("--runner", help="Only this runner; repeat for more.")] = None,
+    latency: Latency = None,
+    ram: Ram = None,
+    flash: Flash = None,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Compile, run and compare bit for bit: QKeras, integer graph, C here, C under QEMU.
+
+    Example: `edgeflow verify firmware --vectors vectors/vectors.npz`
+    """
+    from edgeflow import pipeline
+    from edgeflow.backends.artefact import edited_files
+    from edgeflow.report.progress import watcher
+    from edgeflow.report.record import comparison_record, to_json
+    from edgeflow.report.terminal import line, show_comparisons, show_verdict
+    from edgeflow.vectors import read_vectors
+
+    console = _console()
+    limits, given = _limits(latency, ram, flash), read_vectors(vectors)
+    with watcher(console, quiet=quiet or json) as seen:
+        artefact, found, verdict = pipeline.verify(
+            folder, given, tuple(runner) if runner else None, limits, lambda what: seen.stage("verify", what)
+        )
+    record = pipeline.record_verification(folder, vectors, found, verdict, artefact)
+    edited = edited_files(folder)
+    if json:
+        _print_json({**to_json(record), "edited": list(edited)})
+    else:
+        show_comparisons(console, found.samples, comparison_record(found.comparisons[0]), record.targets)
+        if edited:
+            line(console, f"  note: changed since edgeflow wrote it: {', '.join(edited)}")
+        line(console, "")
+        show_verdict(console, verdict, f"edgeflow report {folder}")
+    _answer(found.bit_exact and verdict.fits)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="A folder with a run.json: of edgeflow run or edgeflow verify.")],
+    json: Json = False,
+) -> None:
+    """Print a run, and write it as one self-contained HTML page.
+
+    Example: `edgeflow report examples/digits/build/digits`
+    """
+    from edgeflow.report.html import write_page
+    from edgeflow.report.record import read_record, to_json
+    from edgeflow.report.terminal import line, show_record
+
+    record = read_record(folder)
+    page = write_page(folder if folder.is_dir() else folder.parent, record)
+    if json:
+        _print_json({**to_json(record), "page": str(page)})
+    else:
+        console = _console()
+        show_record(console, record)
+        line(console, "")
+        line(console, f"  {page}")
+    _answer(record.bit_exact and record.fits)
+
+
+@app.command()
+def boards(
+    name: Annotated[str | None, typer.Argument(help="A board's name or .toml file: show all of it.")] = None,
+    json: Json = False,
+) -> None:
+    """List the boards, or show one with the source of every figure.
+
+    Example: `edgeflow boards rpi-pico`
+    """
+    from edgeflow.board import all_boards, load_board
+    from edgeflow.report.record import to_json
+    from edgeflow.report.terminal import show_board, show_boards
+
+    if name is not None:
+        one = load_board(name)
+        _print_json(to_json(one)) if json else show_board(_console(), one)
+        return
+    known = all_boards()
+    _print_json(to_json(known)) if json else show_boards(_console(), known)
+
+
+if __name__ == "__main__":
+    main()

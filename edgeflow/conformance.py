@@ -1,0 +1,224 @@
+"""Bit for bit: the model's own answers, the interpreter and every built artefact, on the user's data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from edgeflow.artifacts import fill, scratch
+from edgeflow.backends.artefact import backend_named
+from edgeflow.backends.protocol import Artefact, Backend
+from edgeflow.errors import DoesNotFit, EdgeflowError, ToolFailed
+from edgeflow.ir.graph import Graph, Node, Output
+from edgeflow.ir.types import Dyadic, IntArray
+from edgeflow.resource import Resource
+from edgeflow.semantics.interpret import interpret, interpret_all
+from edgeflow.semantics.labels import exact_integers, to_integers
+from edgeflow.vectors import Vectors
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """The first difference: where, and both integers. `got` None means a value that is no integer of the label."""
+
+    layer: str
+    sample: int
+    element: int
+    expected: int
+    got: int | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One runner's outputs against the interpreter's."""
+
+    runner: str
+    title: str
+    samples: int
+    values: int
+    mismatches: int
+    first: Mismatch | None = None
+    resources: tuple[Resource, ...] = ()
+
+    @property
+    def bit_exact(self) -> bool:
+        """Whether nothing differs."""
+        return self.mismatches == 0
+
+
+@dataclass(frozen=True)
+class Conformance:
+    """What a verification found for one artefact or graph. `accuracy` (0 to 1) needs labels."""
+
+    samples: int
+    comparisons: tuple[Comparison, ...]
+    accuracy: float | None
+
+    @property
+    def bit_exact(self) -> bool:
+        """Whether every comparison is."""
+        return all(one.bit_exact for one in self.comparisons)
+
+
+Told = Callable[[str], None]
+
+
+def graph_inputs(graph: Graph, vectors: Vectors) -> dict[str, IntArray]:
+    """The vectors' real inputs as the graph's integers. Raises EdgeflowError when they do not fit the graph."""
+    found: dict[str, IntArray] = {}
+    for source in graph.inputs:
+        if source.name not in vectors.inputs:
+            raise EdgeflowError(
+                f"the vectors hold no input '{source.name}' (they hold: {', '.join(vectors.inputs)})",
+                fix="make them from this model: edgeflow predict MODEL --data F -o D",
+            )
+        given = vectors.inputs[source.name]
+        if given.shape[1:] != source.type.shape:
+            raise EdgeflowError(
+                f"input '{source.name}' of the vectors has samples of shape {given.shape[1:]}, "
+                f"the model reads {source.type.shape}",
+                fix="make them from this model: edgeflow predict MODEL --data F -o D",
+            )
+        found[source.name] = to_integers(given, source.type, source.label)
+    return found
+
+
+def compare_predict(graph: Graph, vectors: Vectors, outputs: Mapping[str, IntArray]) -> Comparison:
+    """The trained model's own outputs against the interpreter's, as integers."""
+    mismatches = values = 0
+    first: Mismatch | None = None
+    for output in graph.outputs:
+        if output.name not in vectors.outputs:
+            raise EdgeflowError(
+                f"the vectors hold no output '{output.name}' (they hold: {', '.join(vectors.outputs)})",
+                fix="make them from this model: edgeflow predict MODEL --data F -o D",
+            )
+        tensor, given = graph.tensor(output.tensor), vectors.outputs[output.name]
+        expected = outputs[output.name]
+        if given.shape != expected.shape or not isinstance(tensor.label, Dyadic):
+            raise EdgeflowError(
+                f"output '{output.name}' of the vectors has shape {given.shape}, the model gives {expected.shape}"
+            )
+        got, inexact = exact_integers(given, tensor.label)
+        wrong = (got != expected) | inexact
+        values += wrong.size
+        mismatches += int(wrong.sum())
+        first = first or _first(_layer_of(graph, output), wrong, expected, got, inexact)
+    return Comparison("predict", "QKeras predict", _batch(outputs), values, mismatches, first)
+
+
+def compare(
+    graph: Graph, runner: str, title: str, expected: Mapping[str, IntArray], got: Mapping[str, IntArray]
+) -> Comparison:
+    """A runner's outputs against the interpreter's."""
+    mismatches = values = 0
+    first: Mismatch | None = None
+    for output in graph.outputs:
+        wrong = expected[output.name] != got[output.name]
+        values += wrong.size
+        mismatches += int(wrong.sum())
+        first = first or _first(_layer_of(graph, output), wrong, expected[output.name], got[output.name], None)
+    return Comparison(runner, title, _batch(expected), values, mismatches, first)
+
+
+def verify_artefact(
+    artefact: Artefact, vectors: Vectors, runners: Sequence[str] | None = None, told: Told = lambda _: None
+) -> Conformance:
+    """Builds and runs an artefact with every runner (or those named) on the vectors, and compares all outputs.
+
+    Raises EdgeflowError for unfitting vectors, MissingTool, ToolFailed, DoesNotFit.
+    """
+    backend = backend_named(artefact.backend)
+    chosen = _runners(backend, runners)
+    graph = artefact.graph
+    inputs = graph_inputs(graph, vectors)
+    told("integer graph")
+    expected, _ = interpret(graph, inputs)
+    found = [compare_predict(graph, vectors, expected)]
+    for runner, title in chosen:
+        told(title)
+        with scratch() as work:
+            program = backend.build(artefact, runner, work)
+            done = backend.run(program, inputs)
+            measured = (*backend.measure(program), *done.resources)
+        full_title = f"{title} {artefact.board.core.value}" if runner == "qemu" else title
+        one = compare(graph, runner, full_title, expected, done.outputs)
+        if one.first:
+            one = replace(one, first=locate(artefact, runner, inputs, one.first))
+        found.append(replace(one, resources=measured))
+    return Conformance(_batch(expected), tuple(found), accuracy(graph, vectors, expected))
+
+
+def accuracy(graph: Graph, vectors: Vectors, outputs: Mapping[str, IntArray]) -> float | None:
+    """Share of samples whose largest output is the label's; None without labels or with several outputs."""
+    if vectors.labels is None or len(graph.outputs) != 1:
+        return None
+    logits = outputs[graph.outputs[0].name]
+    return float((logits.reshape(len(logits), -1).argmax(axis=1) == vectors.labels).mean())
+
+
+def expose(graph: Graph) -> Graph:
+    """The same graph with every node's tensor as an output, to see where a difference begins."""
+    return replace(graph, outputs=tuple(Output(node.name, node.name) for node in graph.nodes))
+
+
+def locate(artefact: Artefact, runner: str, inputs: Mapping[str, IntArray], seen: Mismatch) -> Mismatch:
+    """The first node at which the mismatching sample differs, found by building the exposed graph.
+
+    Gives `seen` back when the difference does not show there (the fault then lies in what the exposed
+    build changes: memory sharing or fusing).
+    """
+    backend = backend_named(artefact.backend)
+    graph = expose(artefact.graph)
+    sample = {name: values[seen.sample : seen.sample + 1] for name, values in inputs.items()}
+    expected = interpret_all(graph, sample)
+    with scratch() as work:
+        folder = Path(work) / "exposed"
+        folder.mkdir()
+        fill(folder, backend.emit(graph, artefact.board, artefact.options))
+        exposed = replace(artefact, folder=folder, graph=graph)
+        try:
+            got = backend.run(backend.build(exposed, runner, work), sample).outputs
+        except (ToolFailed, DoesNotFit):
+            return seen
+    for node in graph.nodes:
+        wrong = expected[node.name] != got[node.name]
+        if wrong.any():
+            first = _first(node.layer, wrong, expected[node.name], got[node.name], None)
+            return replace(first, sample=seen.sample) if first else seen
+    return seen
+
+
+def _runners(backend: Backend, names: Sequence[str] | None) -> list[tuple[str, str]]:
+    known = {one.name: one.title for one in backend.runners}
+    for name in names or ():
+        if name not in known:
+            raise EdgeflowError(
+                f'backend {backend.name} has no runner "{name}"', fix=f"choose from: {', '.join(known)}"
+            )
+    return [(name, title) for name, title in known.items() if not names or name in names]
+
+
+def _layer_of(graph: Graph, output: Output) -> str:
+    tensor = graph.tensor(output.tensor)
+    return tensor.layer if isinstance(tensor, Node) else tensor.name
+
+
+def _first(
+    layer: str, wrong: np.ndarray, expected: IntArray, got: IntArray, inexact: np.ndarray | None
+) -> Mismatch | None:
+    if not wrong.any():
+        return None
+    sample = int(wrong.reshape(len(wrong), -1).any(axis=1).argmax())
+    flat = wrong[sample].reshape(-1)
+    element = int(flat.argmax())
+    integer = inexact is None or not inexact[sample].reshape(-1)[element]
+    value = int(got[sample].reshape(-1)[element]) if integer else None
+    return Mismatch(layer, sample, element, int(expected[sample].reshape(-1)[element]), value)
+
+
+def _batch(outputs: Mapping[str, IntArray]) -> int:
+    return len(next(iter(outputs.values())))

@@ -1,0 +1,367 @@
+"""The walk as functions: check, import, build, verify, and `run`, which is all of them."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Protocol
+
+from edgeflow.artifacts import MANIFEST, Bundle, file_digest, mark, new_folder, scratch, write_bundle
+from edgeflow.backends.artefact import backend_named, load_artefact, parse_options
+from edgeflow.backends.protocol import Artefact
+from edgeflow.board import McuBoard, load_board
+from edgeflow.budget import Limits, Verdict, early_verdict, explain, judge
+from edgeflow.conformance import Conformance, verify_artefact
+from edgeflow.errors import DoesNotFit, EdgeflowError, MissingTool, Unsupported
+from edgeflow.frontends import load_model
+from edgeflow.ir.graph import Graph
+from edgeflow.report.html import write_page
+from edgeflow.report.record import (
+    RunRecord,
+    StepRecord,
+    TargetRecord,
+    comparison_record,
+    target_records,
+    write_record,
+)
+from edgeflow.resource import Finding, Severity
+from edgeflow.semantics.serialize import MODEL, graph_digest, load_graph, to_files
+from edgeflow.toolchain import gcc, qemu
+from edgeflow.train.recipe import Config, Target
+from edgeflow.vectors import Vectors, read_inputs, read_vectors, write_vectors
+
+_PACKAGES = ("numpy", "keras", "tensorflow", "qkeras-v3")
+
+
+class Watcher(Protocol):
+    """Is told how a long run goes. `stage` begins a step; `epoch` is training's progress; `done` ends a step."""
+
+    def stage(self, name: str, what: str) -> None:
+        """A step begins."""
+        ...
+
+    def epoch(self, stage: str, epoch: int, epochs: int, metric: str, value: float) -> None:
+        """A training epoch ended."""
+        ...
+
+    def done(self, name: str, result: str) -> None:
+        """A step ended; `result` is its one summary line."""
+        ...
+
+    def verdict(self, verdict: Verdict, title: str) -> None:
+        """A board's early verdict."""
+        ...
+
+
+@dataclass(frozen=True)
+class Checked:
+    """An early verdict, or the findings that make building impossible."""
+
+    verdict: Verdict
+    findings: tuple[Finding, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether it can be built and fits."""
+        return self.verdict.fits and not any(one.severity is Severity.ERROR for one in self.findings)
+
+
+def open_graph(path: Path) -> Graph:
+    """The graph in a model file, an imported folder or a built folder. Raises EdgeflowError."""
+    if not path.exists():
+        raise EdgeflowError("does not exist", where=str(path), fix="check the path")
+    if path.is_dir():
+        return (
+            load_artefact(path).graph
+            if (path / MANIFEST).is_file() and not (path / MODEL).is_file()
+            else load_graph(path)
+        )
+    return load_model(path)
+
+
+def import_model(source: Path, output: Path, *, force: bool = False) -> Graph:
+    """Reads a model file and writes its graph as a folder. Raises EdgeflowError."""
+    graph = load_model(source)
+    files = to_files(graph) | {MANIFEST: b'{"schema": 1, "kind": "graph"}\n'}
+    write_bundle(output, Bundle(files), force=force)
+    return graph
+
+
+def check(graph: Graph, board: McuBoard, backend_name: str, options: Mapping[str, object], limits: Limits) -> Checked:
+    """The verdict before anything is built."""
+    backend = backend_named(backend_name)
+    chosen = parse_options(backend, options)
+    adapted = backend.adapt(graph, board, chosen)
+    findings = backend.check(adapted, board, chosen)
+    refuse(findings, backend_name)
+    return Checked(early_verdict(backend, adapted, board, chosen, limits), findings)
+
+
+def refuse(findings: tuple[Finding, ...], backend: str) -> None:
+    """Raises Unsupported for the first finding that makes `emit` impossible."""
+    for one in findings:
+        if one.severity is Severity.ERROR:
+            where = f"layer '{one.layer}'" if one.layer else f"backend {backend}"
+            raise Unsupported(one.what, where=where, fix=one.fix)
+
+
+def build(
+    graph: Graph,
+    board: McuBoard,
+    backend_name: str,
+    options: Mapping[str, object],
+    output: Path,
+    *,
+    force: bool = False,
+) -> Artefact:
+    """Writes a backend's project for a board. Raises EdgeflowError for a finding or an existing folder."""
+    backend = backend_named(backend_name)
+    chosen = parse_options(backend, options)
+    adapted = backend.adapt(graph, board, chosen)
+    refuse(backend.check(adapted, board, chosen), backend_name)
+    write_bundle(output, backend.emit(adapted, board, chosen), force=force)
+    return load_artefact(output)
+
+
+def measured_verdict(artefact: Artefact, found: Conformance, limits: Limits) -> Verdict:
+    """The verdict from what building and running measured; estimates where nothing measured a figure."""
+    backend = backend_named(artefact.backend)
+    estimated = backend.estimate(artefact.graph, artefact.board, artefact.options)
+    measured = [one for comparison in found.comparisons for one in comparison.resources]
+    names = {one.name for one in measured}
+    if {"static RAM", "stack"} <= names:
+        names.add("RAM")
+    resources = [*measured, *(one for one in estimated if one.layer is None and one.name not in names)]
+    return explain(judge(artefact.board, resources, limits), backend, artefact.graph, artefact.options, limits)
+
+
+def verify(
+    folder: Path,
+    vectors: Vectors,
+    runners: tuple[str, ...] | None = None,
+    limits: Limits | None = None,
+    told: Callable[[str], None] = lambda _: None,
+) -> tuple[Artefact, Conformance, Verdict]:
+    """Verifies a built folder on vectors and judges what was measured."""
+    artefact = load_artefact(folder)
+    found = verify_artefact(artefact, vectors, runners, told)
+    return artefact, found, measured_verdict(artefact, found, limits or Limits())
+
+
+def record_verification(
+    folder: Path, vectors_path: Path, found: Conformance, verdict: Verdict, artefact: Artefact
+) -> RunRecord:
+    """Writes the run.json of one verification into the built folder."""
+    record = RunRecord(
+        name=artefact.graph.name,
+        digests={"graph": artefact.digest, "vectors": file_digest(vectors_path)},
+        versions=versions(),
+        steps=(StepRecord("integer graph", accuracy=found.accuracy),),
+        reference=comparison_record(found.comparisons[0]),
+        targets=target_records(verdict, artefact.backend, str(folder), found.comparisons[1:]),
+    )
+    write_record(folder, record)
+    return record
+
+
+def versions() -> dict[str, str]:
+    """What computed: Python, its packages, compilers and emulator that are installed."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    asked: dict[str, Callable[[], str]] = {
+        "gcc": lambda: gcc.version(gcc.HOST),
+        "arm-none-eabi-gcc": lambda: gcc.version(gcc.ARM),
+        "qemu-system-arm": qemu.version,
+    }
+    for name, ask in asked.items():
+        with contextlib.suppress(MissingTool):
+            found[name] = ask()
+    return found
+
+
+def config_limits(config: Config) -> Limits:
+    """The user's own budget."""
+    budget = config.budget
+    return Limits(budget.flash_bytes, budget.ram_bytes, budget.latency_seconds)
+
+
+def check_config(config: Config, board: McuBoard | None) -> list[Checked]:
+    """Early verdicts for a recipe's targets (or one board), from its untrained student. Loads TensorFlow."""
+    from edgeflow.train.build import build_student
+
+    with scratch() as folder:
+        graph = load_model(build_student(config, folder))
+    targets = config.targets if board is None else (Target(board=board.name),)
+    return [
+        check(graph, board or load_board(one.board), one.backend, one.options, config_limits(config)) for one in targets
+    ]
+
+
+def run(config: Config, watcher: Watcher, *, fresh: bool = False) -> RunRecord:
+    """Everything in a recipe: train, predict, import, build and verify every target, report.
+
+    Steps whose inputs have not changed are taken from a former run unless `fresh`.
+    Raises EdgeflowError; a target that does not fit, or differs, is in the record and not an error.
+    """
+    output = config.output
+    prepare_output(output)
+    boards = [load_board(target.board) for target in config.targets]
+    check_tools(config)
+    watcher.stage("check", "will it fit, before training")
+    for checked, target in zip(check_config(config, None), config.targets, strict=True):
+        watcher.verdict(checked.verdict, f"{target.board} ({target.backend})")
+        if not checked.ok and checked.verdict.certain:
+            raise _too_large(checked.verdict)
+    steps, digests = train(config, watcher, fresh=fresh)
+    vectors = predict(config, watcher)
+    watcher.stage("import", "student.keras to an exact integer graph")
+    graph = import_model(output / "student.keras", output / "graph", force=True)
+    watcher.done("import", f"{len(graph.nodes)} ops, graph {graph_digest(graph)[:12]}")
+    records: list[TargetRecord] = []
+    conformance: Conformance | None = None
+    for board, target in zip(boards, config.targets, strict=True):
+        conformance, verdict, folder = _target(config, graph, board, target, vectors, watcher)
+        records += target_records(verdict, target.backend, str(folder), conformance.comparisons[1:])
+    assert conformance is not None
+    steps.append(StepRecord("integer graph", accuracy=conformance.accuracy, path=str(output / "graph")))
+    digests |= {"config": file_digest(config.path), "vectors": file_digest(output / "vectors.npz")}
+    record = RunRecord(
+        name=config.name,
+        digests=digests | {"graph": graph_digest(graph)},
+        versions=versions(),
+        steps=tuple(steps),
+        reference=comparison_record(conformance.comparisons[0]),
+        targets=tuple(records),
+    )
+    write_record(output, record)
+    write_page(output, record)
+    return record
+
+
+def train(config: Config, watcher: Watcher, *, fresh: bool = False) -> tuple[list[StepRecord], dict[str, str]]:
+    """Trains teacher and student into the output folder. Returns their records and files' digests."""
+    from edgeflow.train.data import load_data
+    from edgeflow.train.student import train_student
+    from edgeflow.train.teacher import train_teacher
+
+    prepare_output(config.output)
+    data = load_data(config)
+    steps: list[StepRecord] = []
+    digests: dict[str, str] = {}
+    teacher_path: Path | None = None
+    if config.teacher is not None:
+        watcher.stage("teacher", f"{len(data.x_train):,} samples")
+        made = train_teacher(config, data, config.output, watcher.epoch, fresh=fresh)
+        teacher_path = made.path
+        step = StepRecord("teacher", made.accuracy, made.parameters, made.weight_bits, path=str(made.path))
+        steps.append(step)
+        digests["teacher"] = file_digest(made.path)
+        watcher.done("teacher", _trained(step, made.reused))
+    watcher.stage("student", "distilled, pruned, quantized" if teacher_path else "pruned, quantized")
+    student = train_student(config, data, teacher_path, config.output, watcher.epoch, fresh=fresh)
+    step = StepRecord(
+        "student",
+        student.accuracy,
+        student.parameters,
+        student.weight_bits,
+        student.quantized_sparsity,
+        str(student.path),
+    )
+    steps.append(step)
+    digests["student"] = file_digest(student.path)
+    watcher.done("student", _trained(step, student.reused))
+    return steps, digests
+
+
+def predict(config: Config, watcher: Watcher) -> Vectors:
+    """QKeras' own answers on the held-out split, as `vectors.npz` in the output folder."""
+    from edgeflow.train.data import load_data
+    from edgeflow.train.predict import predict as ask
+
+    watcher.stage("predict", "QKeras on the held-out split")
+    data = load_data(config)
+    inputs, outputs = ask(config.output / "student.keras", data.x_test)
+    path = config.output / "vectors.npz"
+    write_vectors(path, inputs, outputs, data.y_test)
+    watcher.done("predict", f"{len(data.y_test)} held-out samples")
+    return read_vectors(path)
+
+
+def predict_folder(student: Path, data: Path, output: Path, *, force: bool = False) -> Vectors:
+    """QKeras' outputs for a model file on a data file, as `output/vectors.npz`. Loads TensorFlow."""
+    from edgeflow.train.predict import predict as ask
+
+    given = read_inputs(data)
+    inputs, outputs = ask(student, given)
+    with new_folder(output, force=force) as folder:
+        mark(folder, "vectors")
+        write_vectors(folder / "vectors.npz", inputs, outputs, given.labels)
+    return read_vectors(output / "vectors.npz")
+
+
+def prepare_output(output: Path) -> None:
+    """Makes the output folder, or checks that edgeflow made the one that stands there."""
+    if not output.exists():
+        with new_folder(output) as folder:
+            mark(folder, "run")
+    elif not (output / MANIFEST).is_file():
+        raise EdgeflowError(
+            "the output folder exists and edgeflow did not make it",
+            where=str(output),
+            fix='set another "output" in the recipe, or move the folder away',
+        )
+
+
+def check_tools(config: Config) -> None:
+    """Raises MissingTool now for a compiler or emulator that would be missed after the training."""
+    if any(target.backend == "c" for target in config.targets):
+        for tool in (gcc.HOST, gcc.ARM, qemu.QEMU):
+            tool.path()
+
+
+def _target(
+    config: Config, graph: Graph, board: McuBoard, target: Target, vectors: Vectors, watcher: Watcher
+) -> tuple[Conformance, Verdict, Path]:
+    folder = config.output / target_folder(target, config.targets)
+    name = f"{target.board} {target.backend}"
+    watcher.stage(name, "build")
+    artefact = build(graph, board, target.backend, target.options, folder, force=True)
+    found = verify_artefact(artefact, vectors, None, lambda what: watcher.stage(name, what))
+    verdict = measured_verdict(artefact, found, config_limits(config))
+    values = sum(one.values for one in found.comparisons)
+    wrong = sum(one.mismatches for one in found.comparisons)
+    watcher.done(name, f"{wrong} of {values:,} values differ, {'fits' if verdict.fits else 'does not fit'}")
+    return found, verdict, folder
+
+
+def target_folder(target: Target, targets: tuple[Target, ...]) -> str:
+    """`nucleo-f446re-c`; a number is added when options make several of one pair."""
+    stem = Path(target.board).stem
+    same = [one for one in targets if (Path(one.board).stem, one.backend) == (stem, target.backend)]
+    suffix = f"-{same.index(target) + 1}" if len(same) > 1 else ""
+    return f"{stem}-{target.backend}{suffix}"
+
+
+def _trained(step: StepRecord, reused: bool) -> str:
+    zeros = "" if step.sparsity is None else f", {step.sparsity * 100:.0f} % zeros"
+    text = f"{(step.accuracy or 0) * 100:.2f} % on the held-out split, {step.parameters:,} parameters{zeros}"
+    return text + (" (from the last run)" if reused else "")
+
+
+def _too_large(verdict: Verdict) -> EdgeflowError:
+    line = next(one for one in verdict.lines if not one.fits)
+    worst = next((one.layer for one in verdict.costly), None)
+    told = f", most of it in layer '{worst}'" if worst else ""
+    larger = (
+        f"take {verdict.larger_board}, or make the model smaller" if verdict.larger_board else "make the model smaller"
+    )
+    return DoesNotFit(
+        f"the student does not fit {verdict.board.name}: {line.name} is {line.percent:.0f} % of what there is{told}",
+        fix=f"{larger} the model smaller; edgeflow check shows more",
+    )

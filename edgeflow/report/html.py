@@ -1,0 +1,24 @@
+"""One self-contained HTML page of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgeflow.artifacts import write_file
+from edgeflow.render import render
+from edgeflow.report.record import RunRecord
+from edgeflow.report.terminal import mismatch_text, show_value
+
+NAME = "report.html"
+
+
+def write_page(folder: Path, record: RunRecord) -> Path:
+    """Writes `report.html` beside run.json. It needs no network and runs no script."""
+    path = folder / NAME
+    write_file(path, page(record).encode())
+    return path
+
+
+def page(record: RunRecord) -> str:
+    """The page's text; everything that comes from a model is escaped."""
+    return render("report/report.html.j2", record=record, show=show_value, mismatch=mismatch_text)

@@ -1,0 +1,234 @@
+"""Calm, aligned text for people: verdicts, comparisons, boards, graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from edgeflow.board import McuBoard
+from edgeflow.budget import Verdict
+from edgeflow.errors import EdgeflowError
+from edgeflow.report.record import (
+    BudgetRecord,
+    ComparisonRecord,
+    MismatchRecord,
+    RunRecord,
+    StepRecord,
+    TargetRecord,
+    budget_record,
+)
+from edgeflow.resource import Finding
+from edgeflow.units import show_bytes, show_count, show_hertz, show_seconds
+
+_SHOW = {"B": show_bytes, "s": show_seconds, "Hz": show_hertz}
+
+
+def show_value(value: float, unit: str) -> str:
+    """A number with its unit: `31.2 kB`, `14.0 ms`, `1,310,442`."""
+    return _SHOW.get(unit, show_count)(value)
+
+
+def line(console: Console, text: str, *, style: str | None = None) -> None:
+    """One line exactly as given: no markup, no wrapping."""
+    console.print(Text(text, style=style or ""), soft_wrap=True)
+
+
+def table(console: Console, rows: Iterable[Sequence[str]], right: frozenset[int] = frozenset()) -> None:
+    """Rows in aligned columns, two spaces in. Columns in `right` are aligned to the right."""
+    cells = [list(row) for row in rows]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))] if cells else []
+    for row in cells:
+        parts = [
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        line(console, "  " + "   ".join(parts).rstrip())
+
+
+def show_error(console: Console, error: EdgeflowError) -> None:
+    """What, where, fix: one to three lines."""
+    console.print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
+
+
+def board_line(console: Console, board: McuBoard) -> None:
+    """`rpi-pico  Raspberry Pi Pico · RP2040 · Cortex-M0+ 125 MHz`."""
+    line(console, f"{board.name}  {board.title} · {board.chip} · {board.core.title} {show_hertz(board.clock)}")
+
+
+def show_budget(console: Console, lines: Sequence[BudgetRecord]) -> None:
+    """The budget table."""
+    rows = [["budget", "used", "available", "used %", "source"]]
+    for one in lines:
+        has = "no limit" if one.available is None else show_value(one.available, one.unit)
+        percent = "" if one.percent is None else f"{one.percent:.0f} %" if one.percent >= 1 else "<1 %"
+        rows.append([one.name, show_value(one.used, one.unit), has, percent, one.source])
+    table(console, rows, right=frozenset({1, 2, 3}))
+
+
+def show_verdict(console: Console, verdict: Verdict, next_command: str | None = None) -> None:
+    """The whole answer for one board."""
+    board_line(console, verdict.board)
+    line(console, "")
+    show_budget(console, [budget_record(one) for one in verdict.lines])
+    line(console, "")
+    if verdict.fits:
+        doubt = "" if verdict.certain else ", but closer to the limit than the estimate is sure: build it to know"
+        text = Text.assemble(("  FITS", "bold green"), doubt)
+        if next_command:
+            text.append(f"   next: {next_command}")
+        console.print(text, soft_wrap=True)
+        return
+    failing = [one for one in verdict.lines if not one.fits]
+    names = ", ".join(f"{one.name} {_over(one.used, one.available or 0.0, one.unit.value)}" for one in failing)
+    console.print(Text.assemble(("  DOES NOT FIT", "bold red"), f"   {names}"), soft_wrap=True)
+    _show_cost(console, verdict)
+
+
+def _over(used: float, available: float, unit: str) -> str:
+    return f"is {show_value(used - available, unit)} over"
+
+
+def _show_cost(console: Console, verdict: Verdict) -> None:
+    if verdict.costly:
+        line(console, "")
+        table(
+            console,
+            [["layers that cost most", "", ""]]
+            + [[f"'{one.layer}'", one.name, show_value(one.value, one.unit.value)] for one in verdict.costly],
+            right=frozenset({2}),
+        )
+    rows = [[one.change, f"{one.resource} {show_value(one.value, 'B')}", "train to know"] for one in verdict.remedies]
+    if verdict.larger_board:
+        rows.append([f"a larger board: {verdict.larger_board}", "fits", "unchanged"])
+    line(console, "")
+    if rows:
+        table(console, [["what would make it fit, or nearer to it", "", "accuracy"], *rows])
+    else:
+        line(console, "  no known board fits it: make the model smaller")
+
+
+def show_findings(console: Console, findings: Iterable[Finding]) -> None:
+    """What a backend cannot do."""
+    for one in findings:
+        where = f": layer '{one.layer}'" if one.layer else ""
+        fix = f"\n  fix: {one.fix}" if one.fix else ""
+        console.print(Text.assemble((f"{one.severity.value}: ", "bold red"), f"{one.what}{where}{fix}"), soft_wrap=True)
+
+
+def show_comparisons(
+    console: Console, samples: int, reference: ComparisonRecord | None, targets: Sequence[TargetRecord]
+) -> None:
+    """The verification table: every runner against the integer graph."""
+    rows = [["integer graph", f"{samples}", "the reference"]]
+    if reference:
+        rows.insert(0, [reference.title, f"{reference.samples}", _differ(reference)])
+    for one in targets:
+        count = next((r.value for r in one.resources if r.name == "instructions"), None)
+        extra = f"   {count:,.0f} instructions each" if count else ""
+        rows.append([one.title, f"{one.samples}", _differ(one) + extra])
+    table(console, rows, right=frozenset({1}))
+    everything = ([reference] if reference else []) + list(targets)
+    wrong = [one for one in everything if not one.bit_exact]
+    if not wrong:
+        console.print(Text("  bit-exact", style="bold green"))
+        return
+    for one in wrong:
+        told = f": first at {mismatch_text(one.first_mismatch, one.title)}" if one.first_mismatch else ""
+        console.print(Text.assemble(("  NOT bit-exact", "bold red"), told), soft_wrap=True)
+
+
+def mismatch_text(first: MismatchRecord, title: str) -> str:
+    """Layer, sample, element and both integers."""
+    got = "no integer of its unit" if first.got is None else str(first.got)
+    return (
+        f"layer '{first.layer}', sample {first.sample}, element {first.element}: graph {first.expected}, {title} {got}"
+    )
+
+
+def _differ(one: ComparisonRecord | TargetRecord) -> str:
+    return f"{one.mismatches} of {one.values} values differ"
+
+
+def show_steps(console: Console, steps: Sequence[StepRecord]) -> None:
+    """Accuracy and size, step by step."""
+    rows = [["step", "accuracy", "parameters", "weight bits", "zeros"]]
+    for one in steps:
+        rows.append(
+            [
+                one.name,
+                "" if one.accuracy is None else f"{one.accuracy * 100:.2f} %",
+                "" if one.parameters is None else f"{one.parameters:,}",
+                "" if one.weight_bits is None else f"{one.weight_bits:,}",
+                "" if one.sparsity is None else f"{one.sparsity * 100:.0f} %",
+            ]
+        )
+    table(console, rows, right=frozenset({1, 2, 3, 4}))
+
+
+def show_record(console: Console, record: RunRecord) -> None:
+    """A whole run.json."""
+    line(console, f"{record.name}  edgeflow {record.edgeflow}")
+    line(console, "")
+    show_steps(console, record.steps)
+    for (title, backend), group in _by_target(record.targets).items():
+        line(console, "")
+        line(console, f"{title} · backend {backend}")
+        samples = group[0].samples
+        show_comparisons(console, samples, record.reference, group)
+        budget = next((one.budget for one in group if one.budget), ())
+        if budget:
+            line(console, "")
+            show_budget(console, budget)
+            fits = all(one.fits is not False for one in group)
+            console.print(Text("  FITS" if fits else "  DOES NOT FIT", style="bold green" if fits else "bold red"))
+
+
+def _by_target(targets: Iterable[TargetRecord]) -> dict[tuple[str, str], list[TargetRecord]]:
+    groups: dict[tuple[str, str], list[TargetRecord]] = {}
+    for one in targets:
+        groups.setdefault((f"{one.board}  {one.board_title}", one.backend), []).append(one)
+    return groups
+
+
+def show_run_end(console: Console, output: Path, record: RunRecord) -> None:
+    """What a run wrote and what to try next."""
+    line(console, "")
+    names = dict.fromkeys(one.path for one in record.targets)
+    rows = [[path, "the firmware project: model.c, start-up, CMake"] for path in names]
+    rows.append([str(output / "report.html"), "everything on one page"])
+    rows.append([str(output / "run.json"), "the same for programs"])
+    table(console, [["wrote", ""], *rows])
+    first = next(iter(names), None)
+    if first:
+        line(console, "")
+        line(console, f"  next: edgeflow verify {first} --vectors {output / 'vectors.npz'}")
+
+
+def show_boards(console: Console, boards: Sequence[McuBoard]) -> None:
+    """A line a board."""
+    rows = [["board", "", "core", "clock", "flash", "RAM"]]
+    for one in boards:
+        clock = show_hertz(one.clock)
+        rows.append([one.name, one.title, one.core.title, clock, show_bytes(one.flash), show_bytes(one.ram)])
+    table(console, rows, right=frozenset({3, 4, 5}))
+    line(console, "")
+    line(console, "  next: edgeflow check student.keras --board NAME")
+
+
+def show_board(console: Console, board: McuBoard) -> None:
+    """One board, every figure with its source."""
+    board_line(console, board)
+    line(console, "")
+    rows = [["figure", "value", "source"]]
+    rows.append(["core", board.core.title, str(board.sources.get("core", ""))])
+    rows.append(["clock", show_hertz(board.clock), str(board.sources.get("clock", ""))])
+    for region in board.memories:
+        value = f"{show_bytes(region.size)} at 0x{region.origin:08x}"
+        rows.append([region.name, value, str(board.sources.get(region.name, ""))])
+    table(console, rows)
+    for region in board.memories:
+        if region.note:
+            line(console, f"  {region.name}: {region.note}")

@@ -1,0 +1,164 @@
+"""Runs a student file with Keras and QKeras on samples: the outputs that every target must equal."""
+
+# pyright: basic
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeflow.errors import EdgeflowError, Unsupported, did_you_mean
+from edgeflow.frontends.qkeras.content import read_content
+from edgeflow.train.runtime import Runtime, Tensor, load_runtime, quiet
+from edgeflow.vectors import InputData
+
+if TYPE_CHECKING:
+    import keras
+
+FloatArray = npt.NDArray[np.float32]
+
+_CODE = ("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer")
+_LARGEST_BATCH = 256
+
+
+def predict(
+    student: Path, inputs: InputData | Mapping[str, FloatArray] | FloatArray, batch: int = _LARGEST_BATCH
+) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
+    """Inputs and outputs by layer name: what `keras.Model.predict` gives for a model file, `batch` samples at a time.
+
+    `inputs` are arrays by the name of the input layer, or a single array for a model with one input,
+    each of shape (n, *input shape). Outputs carry their layer's name, a repeated one `_2`, `_3` ...
+    Raises EdgeflowError for a file that is no Keras model, one with code in it, and inputs that do not fit.
+    """
+    model = load_model(student)
+    given = _fitting(model, inputs)
+    arrays = [given[name] for name in _names(model.inputs)]
+    with quiet():
+        result = model.predict(arrays[0] if len(arrays) == 1 else arrays, batch_size=batch, verbose=0)  # pyright: ignore[reportArgumentType]
+    results = result.values() if isinstance(result, dict) else result if isinstance(result, list | tuple) else [result]
+    outputs = dict(zip(_names(model.outputs), (np.asarray(one, dtype=np.float32) for one in results), strict=True))
+    return given, outputs
+
+
+def load_model(path: Path) -> keras.Model:
+    """A `.keras` or `.h5` model of Keras and QKeras layers, not compiled.
+
+    Its configuration is read first, in a guarded child process; a layer that holds code is refused by name.
+    Raises EdgeflowError when the file is missing, damaged, or cannot be loaded.
+    """
+    if not path.is_file():
+        what = "is a folder, not a model file" if path.is_dir() else "does not exist"
+        raise EdgeflowError(what, where=str(path), fix="give a file saved with model.save('model.keras')")
+    for kind, name in _layers(read_content(path).config):
+        if kind in _CODE:
+            raise Unsupported(
+                f"layer '{name}' ({kind}) holds code, and edgeflow runs no code from a model file",
+                where=str(path),
+                fix="replace it by a layer of Keras or QKeras",
+            )
+    runtime = load_runtime()
+    return _load(runtime, path)
+
+
+def _load(runtime: Runtime, path: Path) -> keras.Model:
+    objects: dict[str, object] = {}
+    with quiet():
+        importlib.import_module("qkeras.utils")._add_supported_quantized_objects(objects)
+        try:
+            model = runtime.keras.models.load_model(path, custom_objects=objects, compile=False, safe_mode=True)
+        except Exception as error:  # noqa: BLE001  Keras raises many kinds
+            said = " ".join(str(error).split())
+            raise EdgeflowError(
+                f"Keras cannot load this model: {said[:200]}",
+                where=str(path),
+                fix="save it with the Keras and QKeras versions installed here, with their own layers only",
+            ) from None
+    if not getattr(model, "inputs", None):
+        raise EdgeflowError(
+            "the model has no declared input",
+            where=str(path),
+            fix="start it with keras.Input(shape), and save it again",
+        )
+    return model
+
+
+def _layers(config: object) -> Iterator[tuple[str, str]]:
+    """Class and name of everything in a configuration that has a class, however deep."""
+    todo = [config]
+    while todo:
+        one = todo.pop()
+        if isinstance(one, list):
+            todo.extend(cast(list[object], one))
+        elif isinstance(one, dict):
+            entry = cast(dict[str, object], one)
+            todo.extend(entry.values())
+            kind, inner = entry.get("class_name"), entry.get("config")
+            if isinstance(kind, str):
+                name = cast(dict[str, object], inner).get("name", kind) if isinstance(inner, dict) else kind
+                yield kind.split(">")[-1], str(name)[:80]
+
+
+def _names(tensors: list[Tensor]) -> list[str]:
+    """The names of the layers that tensors come from, unlike one another."""
+    names: list[str] = []
+    for tensor in tensors:
+        layer = cast(str, tensor._keras_history.operation.name)
+        name, number = layer, 1
+        while name in names:
+            number += 1
+            name = f"{layer}_{number}"
+        names.append(name)
+    return names
+
+
+def _fitting(model: keras.Model, inputs: InputData | Mapping[str, FloatArray] | FloatArray) -> dict[str, FloatArray]:
+    """Float32 arrays by input name, in the model's order, of the shapes that it takes."""
+    expected = dict(zip(_names(model.inputs), (tuple(tensor.shape) for tensor in model.inputs), strict=True))
+    where = None
+    if isinstance(inputs, InputData):
+        where = inputs.where
+        inputs = inputs.named if inputs.only is None else inputs.only
+    if isinstance(inputs, np.ndarray):
+        if len(expected) != 1:
+            raise EdgeflowError(
+                f"one array for a model with {len(expected)} inputs",
+                where=where,
+                fix=f"give an .npz with one array each: {', '.join(expected)}",
+            )
+        inputs = {next(iter(expected)): inputs}
+    for name in inputs:
+        if name not in expected:
+            raise EdgeflowError(
+                f'the model has no input "{name}"{did_you_mean(name, expected)}',
+                where=where,
+                fix=f"its inputs: {', '.join(expected)}",
+            )
+    return {name: _one(name, shape, inputs, where) for name, shape in expected.items()}
+
+
+def _one(name: str, shape: tuple[int | None, ...], inputs: Mapping[str, FloatArray], where: str | None) -> FloatArray:
+    if name not in inputs:
+        raise EdgeflowError(f'no data for input "{name}"', where=where, fix=f"add an array of shape {_shown(shape)}")
+    array = np.asarray(inputs[name], dtype=np.float32)
+    same = len(array.shape) == len(shape) and all(
+        want is None or want == have for want, have in zip(shape, array.shape, strict=True)
+    )
+    if not same or not len(array):
+        raise EdgeflowError(
+            f'input "{name}" takes {_shown(shape)}, but the data has shape {array.shape}',
+            where=where,
+            fix="give the samples along the first axis, in the shape that the model was trained on",
+        )
+    if not np.isfinite(array).all():
+        raise EdgeflowError(
+            f'the data for input "{name}" holds NaN or infinite values', where=where, fix="remove or replace them"
+        )
+    return array
+
+
+def _shown(shape: tuple[int | None, ...]) -> str:
+    return f"({', '.join(['n', *('any' if axis is None else str(axis) for axis in shape[1:])])})"

@@ -1,0 +1,197 @@
+"""Test vectors: a model's inputs and what QKeras made of them, in one .npz file. No TensorFlow."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeflow.artifacts import write_file
+from edgeflow.errors import EdgeflowError
+
+FloatArray = npt.NDArray[np.float32]
+LabelArray = npt.NDArray[np.int64]
+
+_LARGEST = 4 << 30
+_MAKE = "make it with: edgeflow predict STUDENT --data F -o D"
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """Float32 inputs and outputs by layer name, samples first and equally many; labels are class numbers (n,)."""
+
+    inputs: Mapping[str, FloatArray]
+    outputs: Mapping[str, FloatArray]
+    labels: LabelArray | None = None
+
+    @property
+    def samples(self) -> int:
+        """How many samples there are."""
+        return len(next(iter(self.inputs.values())))
+
+
+@dataclass(frozen=True)
+class InputData:
+    """Samples for `predict`: by input name, or `only` when the file names no input. `where` is the file."""
+
+    where: str
+    named: Mapping[str, FloatArray]
+    only: FloatArray | None
+    labels: LabelArray | None
+
+
+def write_vectors(
+    path: Path,
+    inputs: Mapping[str, FloatArray],
+    outputs: Mapping[str, FloatArray],
+    labels: LabelArray | None = None,
+) -> None:
+    """Writes an .npz with `input/<name>`, `output/<name>` and, if given, `labels`. The same data give the same bytes.
+
+    Raises EdgeflowError when the arrays do not have equally many samples, or the file cannot be written.
+    """
+    arrays: dict[str, npt.NDArray[np.generic]] = {f"input/{name}": array for name, array in inputs.items()}
+    arrays |= {f"output/{name}": array for name, array in outputs.items()}
+    if labels is not None:
+        arrays["labels"] = labels
+    _vectors(arrays, str(path))
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            one = io.BytesIO()
+            np.lib.format.write_array(one, np.ascontiguousarray(array), allow_pickle=False)
+            info = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))
+            info.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(info, one.getvalue())
+    write_file(path, stream.getvalue())
+
+
+def read_vectors(path: Path) -> Vectors:
+    """Reads what `write_vectors` wrote.
+
+    Raises EdgeflowError for a file that is missing, damaged, larger than 4 GiB, or holds something else.
+    """
+    arrays = _read_npz(path, _MAKE)
+    return _vectors(arrays, str(path))
+
+
+def read_inputs(path: Path) -> InputData:
+    """Samples from a .npy file (one array), or an .npz file.
+
+    An .npz is read as vectors (`input/<name>`), else as a data set (`x_test`, `y_test`), else as one array an
+    input, by name, with `labels` if it has them.
+    Raises EdgeflowError for a file that is missing, damaged, larger than 4 GiB, or holds no numbers.
+    """
+    fix = "give a .npy file with one array, or an .npz file with x_test or one array an input"
+    where = str(path)
+    if path.suffix == ".npy":
+        array = _read_npy(path, fix)
+        return InputData(where, {}, _floats("the array", array, where), None)
+    arrays = _read_npz(path, fix)
+    if "x_test" in arrays:
+        only = _floats("x_test", arrays["x_test"], where)
+        return InputData(where, {}, only, _labels("y_test", arrays.get("y_test"), len(only), where))
+    inputs = {name.removeprefix("input/"): array for name, array in arrays.items() if name.startswith("input/")}
+    if not inputs:
+        inputs = {name: array for name, array in arrays.items() if name != "labels"}
+    if not inputs:
+        raise EdgeflowError("holds no samples", where=where, fix=fix)
+    named = {name: _floats(f'"{name}"', array, where) for name, array in inputs.items()}
+    samples = _equally_many(named, where)
+    labels = _labels("labels", arrays.get("labels"), samples, where)
+    if list(named) == ["x"]:
+        return InputData(where, {}, named["x"], labels)
+    return InputData(where, named, None, labels)
+
+
+def _vectors(arrays: Mapping[str, npt.NDArray[np.generic]], where: str) -> Vectors:
+    parts: dict[str, dict[str, FloatArray]] = {"input": {}, "output": {}}
+    for key, array in arrays.items():
+        part, slash, name = key.partition("/")
+        if slash and name and part in parts:
+            parts[part][name] = _floats(f'"{key}"', array, where)
+        elif key != "labels":
+            raise EdgeflowError(f'holds "{key}", which is no part of test vectors', where=where, fix=_MAKE)
+    for part, found in parts.items():
+        if not found:
+            raise EdgeflowError(f"holds no {part}s, so these are no test vectors", where=where, fix=_MAKE)
+    everything = {f"{part}/{name}": array for part, found in parts.items() for name, array in found.items()}
+    samples = _equally_many(everything, where)
+    return Vectors(parts["input"], parts["output"], _labels("labels", arrays.get("labels"), samples, where))
+
+
+def _equally_many(arrays: Mapping[str, FloatArray], where: str) -> int:
+    first, *rest = arrays
+    for other in rest:
+        if len(arrays[other]) != len(arrays[first]):
+            raise EdgeflowError(
+                f'"{first}" has {len(arrays[first])} samples, "{other}" {len(arrays[other])}',
+                where=where,
+                fix="give each the same number",
+            )
+    return len(arrays[first])
+
+
+def _floats(name: str, array: npt.NDArray[np.generic], where: str) -> FloatArray:
+    if array.dtype.kind not in "fiub" or array.ndim < 1 or not array.size:
+        raise EdgeflowError(
+            f"{name} is {array.dtype} of shape {array.shape}, not numbers with samples along the first axis",
+            where=where,
+            fix="give floats or integers of shape (samples, ...)",
+        )
+    return array.astype(np.float32)
+
+
+def _labels(name: str, array: npt.NDArray[np.generic] | None, samples: int, where: str) -> LabelArray | None:
+    if array is None:
+        return None
+    if array.dtype.kind not in "iu" or array.shape != (samples,):
+        raise EdgeflowError(
+            f"{name} is {array.dtype} of shape {array.shape}, not integers of shape ({samples},)",
+            where=where,
+            fix="give one class number a sample",
+        )
+    return array.astype(np.int64)
+
+
+def _read_npy(path: Path, fix: str) -> npt.NDArray[np.generic]:
+    _bounded(path, fix)
+    try:
+        with path.open("rb") as stream:
+            return np.lib.format.read_array(stream, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise EdgeflowError(f"cannot be read as .npy: {_first_line(error)}", where=str(path), fix=fix) from None
+
+
+def _read_npz(path: Path, fix: str) -> dict[str, npt.NDArray[np.generic]]:
+    _bounded(path, fix)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            if sum(entry.file_size for entry in entries) > _LARGEST:
+                raise ValueError("more than 4 GiB when unpacked")
+            return {
+                entry.filename.removesuffix(".npy"): np.lib.format.read_array(
+                    io.BytesIO(archive.read(entry)), allow_pickle=False
+                )
+                for entry in entries
+            }
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+        raise EdgeflowError(f"cannot be read as .npz: {_first_line(error)}", where=str(path), fix=fix) from None
+
+
+def _bounded(path: Path, fix: str) -> None:
+    if not path.is_file():
+        what = "a folder, not a data file" if path.is_dir() else "no such file"
+        raise EdgeflowError(what, where=str(path), fix=fix)
+    if path.stat().st_size > _LARGEST:
+        raise EdgeflowError("larger than 4 GiB", where=str(path), fix="split the samples into several files")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
