@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TypeAlias
 
 import numpy as np
@@ -11,6 +12,7 @@ from edgeflow.errors import InvalidGraph
 from edgeflow.ir.types import IntArray, Shape
 
 Pads: TypeAlias = tuple[tuple[int, int], ...]
+_MOST_POSITIONS = 1 << 24
 
 
 def window_shape(spatial: Shape, window: Shape, strides: Shape, pads: Pads, dilation: Shape) -> Shape:
@@ -28,6 +30,8 @@ def window_shape(spatial: Shape, window: Shape, strides: Shape, pads: Pads, dila
         if room < 0:
             raise InvalidGraph(f"a window of {step * (reach - 1) + 1} does not fit in {length + before + after}")
         result.append(room // stride + 1)
+    if math.prod(result) > _MOST_POSITIONS:
+        raise InvalidGraph(f"{math.prod(result)} window positions, more than 2^24")
     return tuple(result)
 
 
@@ -52,6 +56,11 @@ def windows(x: IntArray, window: Shape, strides: Shape, dilation: Shape) -> IntA
 
 def window_counts(spatial: Shape, window: Shape, strides: Shape, pads: Pads) -> IntArray:
     """How many real (not padding) elements each window position covers; shape = spatial output shape."""
-    ones = np.ones((1, *spatial, 1), dtype=np.int64)
-    view = windows(pad_spatial(ones, pads, 0), window, strides, (1,) * len(window))
-    return view.sum(axis=tuple(range(2 + len(window), view.ndim)))[0, ..., 0]
+    rank = len(window)
+    outputs = window_shape(spatial, window, strides, pads, (1,) * rank)
+    counts: IntArray = np.ones((1,) * rank, dtype=np.int64)
+    for axis, length in enumerate(spatial):
+        first = np.arange(outputs[axis], dtype=np.int64) * strides[axis] - pads[axis][0]
+        real = np.minimum(first + window[axis], length) - np.maximum(first, 0)
+        counts = counts * np.maximum(real, 0).reshape(tuple(-1 if one == axis else 1 for one in range(rank)))
+    return counts

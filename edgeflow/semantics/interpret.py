@@ -8,7 +8,7 @@ import numpy as np
 
 from edgeflow.errors import EdgeflowError
 from edgeflow.ir.graph import Graph
-from edgeflow.ir.types import IntArray
+from edgeflow.ir.types import IntArray, TensorType
 from edgeflow.semantics.verify import verify
 
 _CHUNK_ELEMENTS = 1 << 22
@@ -36,9 +36,7 @@ def interpret_all(
     bounds = verify(graph)
     values = check_inputs(graph, inputs)
     batch = len(next(iter(values.values())))
-    given = states or {}
-    for state in graph.states:
-        values[state.name] = given.get(state.name, np.zeros((batch, *state.type.shape), dtype=np.int64))
+    values.update(_check_states(graph, states or {}, batch))
     largest = max((tensor.type.size for tensor in graph.tensors()), default=1)
     step = max(1, _CHUNK_ELEMENTS // largest)
     for node in graph.nodes:
@@ -61,18 +59,34 @@ def check_inputs(graph: Graph, inputs: Mapping[str, IntArray]) -> dict[str, IntA
                 f"no data for input '{source.name}' (given: {', '.join(inputs) or 'nothing'})",
                 fix=f"name the array '{source.name}'",
             )
-        given = np.asarray(inputs[source.name])
-        if given.dtype.kind not in "iub":
-            raise EdgeflowError(f"input '{source.name}' holds {given.dtype}, not integers")
-        if given.shape[1:] != source.type.shape:
-            raise EdgeflowError(
-                f"input '{source.name}' has samples of shape {given.shape[1:]}, the model reads {source.type.shape}"
-            )
-        array = given.astype(np.int64)
-        if array.size and (array.min() < source.type.lo or array.max() > source.type.hi):
-            raise EdgeflowError(f"input '{source.name}' leaves its interval [{source.type.lo}, {source.type.hi}]")
+        array = _check_values(f"input '{source.name}'", inputs[source.name], source.type)
         batches.add(len(array))
         values[source.name] = array
     if len(batches) != 1 or 0 in batches:
         raise EdgeflowError("the inputs hold different numbers of samples, or none")
     return values
+
+
+def _check_states(graph: Graph, states: Mapping[str, IntArray], batch: int) -> dict[str, IntArray]:
+    """The states as int64 arrays, zeros where none are given."""
+    unknown = set(states) - {state.name for state in graph.states}
+    if unknown:
+        raise EdgeflowError(f"the model has no state '{min(unknown)}'")
+    values: dict[str, IntArray] = {}
+    for state in graph.states:
+        given = states.get(state.name, np.zeros((batch, *state.type.shape), dtype=np.int64))
+        values[state.name] = _check_values(f"state '{state.name}'", given, state.type)
+        if len(values[state.name]) != batch:
+            raise EdgeflowError(f"state '{state.name}' holds {len(values[state.name])} samples, the inputs {batch}")
+    return values
+
+
+def _check_values(what: str, values: IntArray, kind: TensorType) -> IntArray:
+    given = np.asarray(values)
+    if given.dtype.kind not in "iub":
+        raise EdgeflowError(f"{what} holds {given.dtype}, not integers")
+    if given.ndim != 1 + len(kind.shape) or given.shape[1:] != kind.shape:
+        raise EdgeflowError(f"{what} has samples of shape {given.shape[1:]}, the model reads {kind.shape}")
+    if given.size and (int(given.min()) < kind.lo or int(given.max()) > kind.hi):
+        raise EdgeflowError(f"{what} leaves its interval [{kind.lo}, {kind.hi}]")
+    return given.astype(np.int64)

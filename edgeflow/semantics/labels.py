@@ -18,7 +18,8 @@ def to_integers(values: FloatArray, kind: TensorType, label: Label) -> IntArray:
     real = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=np.inf, neginf=-np.inf)
     match label:
         case Dyadic(frac):
-            scaled = np.rint(np.ldexp(real, np.asarray(frac, dtype=np.int32)))
+            with np.errstate(over="ignore"):
+                scaled = np.rint(np.ldexp(real, np.asarray(frac, dtype=np.int32)))
         case Affine(scale, zero_point):
             scaled = np.rint(real / scale) + zero_point
     return np.clip(scaled, kind.lo, kind.hi).astype(np.int64)
@@ -35,6 +36,7 @@ def to_reals(integers: IntArray, label: Label) -> npt.NDArray[np.float64]:
 
 def exact_integers(values: FloatArray, label: Dyadic) -> tuple[IntArray, npt.NDArray[np.bool_]]:
     """A float model's outputs as integers of the label, and a mask of those that are no exact integer."""
-    scaled = np.ldexp(values.astype(np.float64), np.asarray(label.frac, dtype=np.int32))
+    with np.errstate(over="ignore"):
+        scaled = np.ldexp(values.astype(np.float64), np.asarray(label.frac, dtype=np.int32))
     exact = np.isfinite(scaled) & (np.abs(scaled) < 2.0**53) & (np.rint(scaled) == scaled)
     return np.where(exact, scaled, 0).astype(np.int64), ~exact

@@ -7,9 +7,11 @@ import enum
 import hashlib
 import io
 import json
+import struct
 import types
 import typing
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -25,6 +27,21 @@ from edgeflow.semantics.verify import verify
 SCHEMA = 1
 MODEL, WEIGHTS = "model.json", "weights.npz"
 _LARGEST_FILE = 256 << 20
+_DAMAGE = (
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    OverflowError,
+    MemoryError,
+    EOFError,
+    SyntaxError,
+    struct.error,
+    zlib.error,
+    zipfile.BadZipFile,
+)
+"""What json, zipfile and NumPy raise for broken files (NotImplementedError and RecursionError are RuntimeErrors)."""
 _NARROW = (np.int8, np.int16, np.int32, np.int64)
 
 
@@ -84,23 +101,21 @@ def from_files(files: Mapping[str, bytes], where: str) -> Graph:
             outputs=tuple(Output(str(one["name"]), str(one["tensor"])) for one in data["outputs"]),
             states=tuple(State(*_read_source(one), str(one["next"])) for one in data["states"]),
         )
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-        OverflowError,
-        zipfile.BadZipFile,
-    ) as error:
+    except _DAMAGE as error:
         raise EdgeflowError(
-            f"damaged graph file ({type(error).__name__}: {error})", where=where, fix="import the model again"
+            f"damaged graph file ({type(error).__name__}: {_brief(error)})", where=where, fix="import the model again"
         ) from None
     try:
         verify(graph)
     except InvalidGraph as error:
-        raise EdgeflowError(f"damaged graph file: {error}", where=where, fix="import the model again") from None
+        raise EdgeflowError(f"damaged graph file: {_brief(error)}", where=where, fix="import the model again") from None
     return graph
+
+
+def _brief(error: Exception) -> str:
+    """An error's text on one printable line of at most 160 characters."""
+    text = "".join(letter if letter.isprintable() else " " for letter in str(error)[:161])
+    return text if len(text) <= 160 else text[:157] + "..."
 
 
 def _source(one: Input | State | Node) -> dict[str, object]:

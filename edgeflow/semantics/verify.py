@@ -13,6 +13,7 @@ from edgeflow.ir.graph import Bounds, Graph, Node
 from edgeflow.ir.types import Affine, Dyadic, Label, TensorType
 
 LARGEST_BITS = 63
+LARGEST_TENSOR = 1 << 24
 
 
 def verify(graph: Graph) -> Mapping[str, Bounds]:
@@ -21,6 +22,7 @@ def verify(graph: Graph) -> Mapping[str, Bounds]:
     Raises InvalidGraph that names the node and its source layer.
     """
     _reject_duplicate_names(graph)
+    _reject_broken_text(graph)
     known: dict[str, Bounds] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     for source in (*graph.inputs, *graph.states):
@@ -71,7 +73,7 @@ def _check_node(node: Node, known: Mapping[str, Bounds], shapes: Mapping[str, tu
         bounds = node.op.bounds(tuple(known[name] for name in node.inputs), sources)
     except InvalidGraph as error:
         raise InvalidGraph(error.what, where=at(node), fix=error.fix) from None
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, IndexError, OverflowError) as error:
         raise InvalidGraph(f"malformed parameters: {error}", where=at(node)) from None
     if shape != node.type.shape:
         raise InvalidGraph(f"has shape {shape}, its type says {node.type.shape}", where=at(node))
@@ -107,9 +109,19 @@ def _reject_duplicate_names(graph: Graph) -> None:
         raise InvalidGraph("two outputs have the same name")
 
 
+def _reject_broken_text(graph: Graph) -> None:
+    """Names go into files of many formats: half a UTF-16 pair would break the first that is written."""
+    names = [graph.name, *(tensor.name for tensor in graph.tensors()), *(output.name for output in graph.outputs)]
+    for name in (*names, *(node.layer for node in graph.nodes)):
+        if any("\ud800" <= letter <= "\udfff" for letter in name):
+            raise InvalidGraph(f"the name {ascii(name)} is not valid Unicode")
+
+
 def _check_type(kind: TensorType, where: str) -> None:
     if min(kind.shape, default=1) < 1:
         raise InvalidGraph(f"an empty shape {kind.shape}", where=where)
+    if kind.size > LARGEST_TENSOR:
+        raise InvalidGraph(f"shape {kind.shape} has more than 2^24 elements", where=where)
     if kind.lo > kind.hi or kind.bits > LARGEST_BITS:
         raise InvalidGraph(f"[{kind.lo}, {kind.hi}] is not an interval of up to {LARGEST_BITS} bits", where=where)
 
@@ -117,8 +129,9 @@ def _check_type(kind: TensorType, where: str) -> None:
 def _check_label(label: Label, kind: TensorType, where: str) -> None:
     match label:
         case Dyadic(tuple() as frac):
-            if len(frac) != kind.shape[-1]:
-                raise InvalidGraph(f"{len(frac)} label entries for {kind.shape[-1]} channels", where=where)
+            channels = kind.shape[-1] if kind.shape else 1
+            if len(frac) != channels:
+                raise InvalidGraph(f"{len(frac)} label entries for {channels} channels", where=where)
         case Affine(scale, _) if not (np.isfinite(scale) and scale > 0):
             raise InvalidGraph(f"a scale of {scale}", where=where)
         case _:

@@ -49,7 +49,9 @@ _COPIED = (
     "use_bias",
 )
 _PARTS: tuple[str, ...] = ("weights", "biases", "activations")
-_TAKES = dict[str, tuple[str, ...]]([(kind, _PARTS) for kind in _WEIGHTED] + [(kind, _PARTS[2:]) for kind in _ACTIVATIONS])
+_TAKES = dict[str, tuple[str, ...]](
+    [(kind, _PARTS) for kind in _WEIGHTED] + [(kind, _PARTS[2:]) for kind in _ACTIVATIONS]
+)
 _FLOAT_BITS = 32
 
 

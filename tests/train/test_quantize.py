@@ -159,8 +159,7 @@ REFUSED_LAYERS = {
     ),
     "groups": (
         "x = layers.Conv2D(2, 1, groups=2, name='conv')(layers.Conv2D(2, 3, name='first')(image))",
-        "layer 'conv' (Conv2D) has groups, which QKeras' convolution lacks\n"
-        "  fix: use DepthwiseConv2D, or groups=1",
+        "layer 'conv' (Conv2D) has groups, which QKeras' convolution lacks\n  fix: use DepthwiseConv2D, or groups=1",
     ),
     "nested": (
         "x = keras.Sequential([layers.Flatten()], name='inner')(image)",
@@ -183,7 +182,10 @@ def test_layers_that_cannot_be_quantized_are_refused_by_name(body: str, expected
 
 
 REFUSED_MODELS = {
-    "no model": ("def student(shape, classes): return 3", "returned int, not a Keras model\n  fix: return keras.Model(inputs, outputs)"),
+    "no model": (
+        "def student(shape, classes): return 3",
+        "returned int, not a Keras model\n  fix: return keras.Model(inputs, outputs)",
+    ),
     "no input": (
         "import keras\ndef student(shape, classes): return keras.Sequential([keras.layers.Dense(3)])",
         "returned a model without a declared input\n"
@@ -223,8 +225,7 @@ def test_recipe_and_model_must_agree_on_who_quantizes(recipe: WriteRecipe) -> No
     with pytest.raises(EdgeflowError) as caught:
         student(config)
     assert str(caught.value) == (
-        f"{config.path}:30: models.py:student already returns a QKeras model\n"
-        "  fix: remove [quantize] from the recipe"
+        f"{config.path}:30: models.py:student already returns a QKeras model\n  fix: remove [quantize] from the recipe"
     )
     config = recipe(NO_QUANTIZE)
     with pytest.raises(EdgeflowError) as caught:

@@ -44,7 +44,9 @@ def test_the_example_loads(root: Path) -> None:
 
 
 def test_a_whole_file_becomes_a_config() -> None:
-    text = LEAST + """\
+    text = (
+        LEAST
+        + """\
 options = { unroll = 4, name = "x", fast = true }
 [teacher]
 model = "models.py:teacher"
@@ -66,6 +68,7 @@ weights = { bits = 8 }
 latency = "50 ms"
 ram = "16 KiB"
 """
+    )
     assert parse_config('seed = 7\noutput = "out"\n' + text, PATH) == Config(
         path=PATH,
         name="a",
@@ -158,8 +161,7 @@ REFUSALS = {
     ),
     "sparsity": (
         LEAST + "[prune]\nsparsity = 1.0",
-        "9: sparsity in [prune] is 1; a sparsity must be from 0 to below 1\n"
-        "  fix: 0.5 makes half of the weights zero",
+        "9: sparsity in [prune] is 1; a sparsity must be from 0 to below 1\n  fix: 0.5 makes half of the weights zero",
     ),
     "sparsity of a layer": (
         LEAST + "[prune]\nsparsity = 0.5\nlayers.conv = -0.1",

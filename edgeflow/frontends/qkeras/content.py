@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeflow.errors import EdgeflowError, ToolFailed
+from edgeflow.frontends.qkeras.fields import shown
 from edgeflow.toolchain.process import Limits, run
 
 Float32Array = npt.NDArray[np.float32]
@@ -91,10 +92,10 @@ def parse_content(stdout: bytes, where: str) -> Content:
             for number, entry in enumerate(summary["arrays"])
         )
         return Content(str(summary["format"]), config, stored)
-    except (ValueError, KeyError, TypeError, RecursionError, zipfile.BadZipFile) as error:
+    except (ValueError, LookupError, TypeError, RuntimeError, MemoryError, EOFError, zipfile.BadZipFile) as error:
         raise damaged(where, f"{type(error).__name__}: {error}") from None
 
 
 def damaged(where: Path | str, reason: str) -> EdgeflowError:
     """The error for a file that is not what it should be; not raised here."""
-    return EdgeflowError(f"damaged or not a Keras model: {reason}", where=str(where), fix=_FIX)
+    return EdgeflowError(f"damaged or not a Keras model: {shown(reason, 160)}", where=str(where), fix=_FIX)

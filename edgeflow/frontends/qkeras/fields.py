@@ -89,12 +89,12 @@ def as_list(value: object, where: str, what: str) -> list[object]:
     return cast(list[object], value)
 
 
-def shown(value: object) -> str:
-    """A value from a file in a message: one line, printable, not long."""
+def shown(value: object, most: int = _LONGEST_SHOWN) -> str:
+    """A value from a file in a message: one printable line of at most `most` characters."""
     if isinstance(value, list):
         return "a list"
     if isinstance(value, dict):
         return "an object"
     text = value if isinstance(value, str) else repr(value)
-    text = "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text[: 2 * _LONGEST_SHOWN])
-    return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 3] + "..."
+    text = "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text[: most + 1])
+    return text if len(text) <= most else text[: most - 3] + "..."

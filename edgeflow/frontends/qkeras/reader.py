@@ -191,7 +191,7 @@ def main(path: str) -> int:
     else:
         sys.stdout.buffer.write(result)
         return 0
-    sys.stderr.write(reason.replace("\n", " ")[:160] + "\n")
+    sys.stderr.write(" ".join(reason.split())[:200] + "\n")
     return FAILED
 
 
