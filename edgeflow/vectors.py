@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ FloatArray = npt.NDArray[np.float32]
 LabelArray = npt.NDArray[np.int64]
 
 _LARGEST = 4 << 30
+_DAMAGED = (OSError, ValueError, EOFError, MemoryError, zlib.error, struct.error, SyntaxError, UnicodeError)
 _MAKE = "make it with: edgeflow predict STUDENT --data F -o D"
 
 
@@ -164,7 +167,7 @@ def _read_npy(path: Path, fix: str) -> npt.NDArray[np.generic]:
     try:
         with path.open("rb") as stream:
             return np.lib.format.read_array(stream, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except _DAMAGED as error:
         raise EdgeflowError(f"cannot be read as .npy: {_first_line(error)}", where=str(path), fix=fix) from None
 
 
@@ -181,7 +184,7 @@ def _read_npz(path: Path, fix: str) -> dict[str, npt.NDArray[np.generic]]:
                 )
                 for entry in entries
             }
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+    except (*_DAMAGED, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
         raise EdgeflowError(f"cannot be read as .npz: {_first_line(error)}", where=str(path), fix=fix) from None
 
 

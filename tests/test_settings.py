@@ -122,7 +122,8 @@ REFUSALS = {
     ),
     "no member of a union": (
         GOOD.replace("unroll = 4", "unroll = 4.5"),
-        'f.toml:11: key "unroll" in [targets.options]: must be a whole number or text in quotes or true or false, not 4.5',
+        'f.toml:11: key "unroll" in [targets.options]: '
+        "must be a whole number or text in quotes or true or false, not 4.5",
     ),
     "not TOML": (
         'name = "digits"\n[prune\n',

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -53,14 +54,22 @@ def load_model(path: Path) -> keras.Model:
     if not path.is_file():
         what = "is a folder, not a model file" if path.is_dir() else "does not exist"
         raise EdgeflowError(what, where=str(path), fix="give a file saved with model.save('model.keras')")
-    for kind, name in _layers(read_content(path).config):
-        if kind in _CODE:
+    described = tuple(_described(read_content(path).config))
+    for one in described:
+        if one.kind in _CODE:
             raise Unsupported(
-                f"layer '{name}' ({kind}) holds code, and edgeflow runs no code from a model file",
+                f"layer '{one.name}' ({one.kind}) holds code, and edgeflow runs no code from a model file",
                 where=str(path),
                 fix="replace it by a layer of Keras or QKeras",
             )
     runtime = load_runtime()
+    for one in described:
+        if one.layer and not any(hasattr(home, one.kind) for home in (runtime.keras.layers, runtime.qkeras)):
+            raise Unsupported(
+                f"layer '{one.name}' ({one.kind}) is none of Keras' or QKeras' own",
+                where=str(path),
+                fix="replace it by a layer of Keras or QKeras",
+            )
     return _load(runtime, path)
 
 
@@ -75,7 +84,7 @@ def _load(runtime: Runtime, path: Path) -> keras.Model:
             raise EdgeflowError(
                 f"Keras cannot load this model: {said[:200]}",
                 where=str(path),
-                fix="save it with the Keras and QKeras versions installed here, with their own layers only",
+                fix="save it again with the Keras and QKeras that are installed here",
             ) from None
     if not getattr(model, "inputs", None):
         raise EdgeflowError(
@@ -86,20 +95,29 @@ def _load(runtime: Runtime, path: Path) -> keras.Model:
     return model
 
 
-def _layers(config: object) -> Iterator[tuple[str, str]]:
-    """Class and name of everything in a configuration that has a class, however deep."""
-    todo = [config]
+@dataclass(frozen=True)
+class _Described:
+    """Something that has a class in a configuration; `layer` if it stands in a model's list of layers."""
+
+    kind: str
+    name: str
+    layer: bool
+
+
+def _described(config: object) -> Iterator[_Described]:
+    """Everything in a configuration that has a class, however deep."""
+    todo: list[tuple[object, bool]] = [(config, False)]
     while todo:
-        one = todo.pop()
+        one, layer = todo.pop()
         if isinstance(one, list):
-            todo.extend(cast(list[object], one))
+            todo.extend((element, layer) for element in cast(list[object], one))
         elif isinstance(one, dict):
             entry = cast(dict[str, object], one)
-            todo.extend(entry.values())
+            todo.extend((value, key == "layers") for key, value in entry.items())
             kind, inner = entry.get("class_name"), entry.get("config")
             if isinstance(kind, str):
                 name = cast(dict[str, object], inner).get("name", kind) if isinstance(inner, dict) else kind
-                yield kind.split(">")[-1], str(name)[:80]
+                yield _Described(kind.split(">")[-1], str(name)[:80], layer)
 
 
 def _names(tensors: list[Tensor]) -> list[str]:

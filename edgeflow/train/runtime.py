@@ -50,8 +50,9 @@ def load_runtime() -> Runtime:
             import qkeras
             import tensorflow as tf
     except ImportError as error:
+        missing = (error.name or "one of them").split(".")[0]
         raise MissingTool(
-            f"training needs TensorFlow, Keras and QKeras, and {error.name or 'one of them'} is not installed",
+            f"this needs TensorFlow, Keras and QKeras, and {missing} is not installed",
             fix='pip install "edgeflow[train]"',
         ) from None
     if keras.backend.backend() != "tensorflow":
@@ -112,6 +113,11 @@ def _reproducible(content: bytes) -> bytes:
     That is the time, in the zip entries and in metadata.json, and the memory addresses that config.json
     has for `shared_object_id`: they become 1, 2, 3 ... in order of appearance.
     """
+    seen: dict[bytes, int] = {}
+
+    def numbered(match: re.Match[bytes]) -> bytes:
+        return b"%b%d" % (match[1], seen.setdefault(match[2], len(seen) + 1))
+
     result = io.BytesIO()
     with (
         zipfile.ZipFile(io.BytesIO(content)) as source,
@@ -124,7 +130,6 @@ def _reproducible(content: bytes) -> bytes:
                 metadata["date_saved"] = "1980-01-01@00:00:00"
                 data = json.dumps(metadata).encode()
             if name == "config.json":
-                seen: dict[bytes, int] = {}
-                data = _SHARED.sub(lambda m: b"%b%d" % (m[1], seen.setdefault(m[2], len(seen) + 1)), data)
+                data = _SHARED.sub(numbered, data)
             target.writestr(zipfile.ZipInfo(name, _EPOCH), data)
     return result.getvalue()

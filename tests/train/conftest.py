@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from edgeflow.train.data import Dataset, load_data
 from edgeflow.train.recipe import Config, load_config
 
 RECIPE = """\
@@ -95,25 +95,19 @@ def write_data(path: Path) -> None:
     np.savez(path, x_train=pictures[:96], y_train=labels[:96], x_test=pictures[96:], y_test=labels[96:])
 
 
+def write_recipe(folder: Path, *changes: tuple[str, str], models: str = MODELS) -> Config:
+    """The recipe with some text replaced, its models and data, in a folder; loaded."""
+    text = RECIPE
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    (folder / "edgeflow.toml").write_text(text)
+    (folder / "models.py").write_text(models)
+    write_data(folder / "data.npz")
+    return load_config(folder / "edgeflow.toml")
+
+
 @pytest.fixture
 def recipe(tmp_path: Path) -> WriteRecipe:
-    """Writes the recipe with some text replaced, its models and data, and loads it."""
-
-    def write(*changes: tuple[str, str], models: str = MODELS) -> Config:
-        text = RECIPE
-        for old, new in changes:
-            assert old in text
-            text = text.replace(old, new)
-        (tmp_path / "edgeflow.toml").write_text(text)
-        (tmp_path / "models.py").write_text(models)
-        write_data(tmp_path / "data.npz")
-        return load_config(tmp_path / "edgeflow.toml")
-
-    return write
-
-
-@pytest.fixture
-def small(recipe: WriteRecipe) -> tuple[Config, Dataset]:
-    """The recipe as it is, and its data."""
-    config = recipe()
-    return config, load_data(config)
+    """`write_recipe` into this test's own folder."""
+    return functools.partial(write_recipe, tmp_path)

@@ -30,7 +30,7 @@ def test_a_missing_tensorflow_is_said_with_the_fix() -> None:
         "try:\n    load_runtime()\nexcept MissingTool as error:\n    print(error)\n"
     )
     assert finished.stdout == (
-        "training needs TensorFlow, Keras and QKeras, and tensorflow is not installed\n"
+        "this needs TensorFlow, Keras and QKeras, and tensorflow is not installed\n"
         '  fix: pip install "edgeflow[train]"\n'
     )
 

@@ -3,6 +3,7 @@
 # pyright: basic
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +139,14 @@ def test_files_that_keras_cannot_load(one_input: Path, tmp_path: Path) -> None:
     keras.Model(image, Own(name="own")(image)).save(own)
     with pytest.raises(EdgeflowError) as caught:
         predict(own, ONES)
-    assert str(caught.value).startswith(f"{own}: Keras cannot load this model: Could not locate class 'Own'.")
-    assert str(caught.value).endswith(
-        "\n  fix: save it with the Keras and QKeras versions installed here, with their own layers only"
+    assert str(caught.value) == (
+        f"{own}: layer 'own' (Own) is none of Keras' or QKeras' own\n  fix: replace it by a layer of Keras or QKeras"
     )
+    wrong = tmp_path / "wrong.keras"
+    with zipfile.ZipFile(one_input) as source, zipfile.ZipFile(wrong, "w") as target:
+        for entry in source.namelist():
+            target.writestr(entry, source.read(entry).replace(b'"units": 1', b'"units": 7'))
+    with pytest.raises(EdgeflowError) as caught:
+        predict(wrong, ONES)
+    assert str(caught.value).startswith(f"{wrong}: Keras cannot load this model: ")
+    assert str(caught.value).endswith("\n  fix: save it again with the Keras and QKeras that are installed here")
