@@ -114,7 +114,7 @@ def _reject_broken_text(graph: Graph) -> None:
     names = [graph.name, *(tensor.name for tensor in graph.tensors()), *(output.name for output in graph.outputs)]
     for name in (*names, *(node.layer for node in graph.nodes)):
         if any("\ud800" <= letter <= "\udfff" for letter in name):
-            raise InvalidGraph(f"the name {ascii(name)} is not valid Unicode")
+            raise InvalidGraph(f"the name {name!a} is not valid Unicode")
 
 
 def _check_type(kind: TensorType, where: str) -> None:

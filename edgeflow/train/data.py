@@ -91,9 +91,7 @@ def _digits() -> Dataset:
 def _read_npz(path: Path) -> Mapping[str, object]:
     fix = f"make it with numpy.savez(file, {', '.join(f'{key}=...' for key in KEYS)})"
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("a single array, not an .npz archive")
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
     except FileNotFoundError:
         raise EdgeflowError("no such data file", where=str(path), fix="check source in [data]") from None

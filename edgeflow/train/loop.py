@@ -189,7 +189,7 @@ def _resume(run: Run, model: keras.Model, optimizer: keras.optimizers.Optimizer)
     """Loads a checkpoint that matches, and gives its history; else leaves all as it is and gives none."""
     variables = _variables(model, optimizer)
     try:
-        with np.load(run.checkpoint, allow_pickle=False) as archive:
+        with run.checkpoint.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             about = json.loads(archive["about"].tobytes())
             if about["fingerprint"] != run.fingerprint:
                 return ()

@@ -33,7 +33,7 @@ def test_outputs_by_name_and_samples_on_their_own(graph: Graph, monkeypatch: pyt
     assert list(outputs) == ["scores", "sum"]
     assert states == {}
     monkeypatch.setattr(module, "_CHUNK_ELEMENTS", 100)
-    again, _ = interpret(graph, {"x": x.astype(np.int8)})
+    again, _ = interpret(graph, {"x": np.asarray(x, dtype=np.int8)})  # pyright: ignore[reportArgumentType]
     for name, values in outputs.items():
         np.testing.assert_array_equal(again[name], values)
         alone, _ = interpret(graph, {"x": x[4:5]})

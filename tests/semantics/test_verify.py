@@ -35,8 +35,8 @@ def with_op(name: str, op: object) -> Callable[[Graph], Graph]:
     return lambda graph: changed(graph, name, lambda node: replace(node, op=op))  # pyright: ignore[reportArgumentType]
 
 
-def with_input(kind: TensorType, label: Dyadic | Affine = Dyadic(3)) -> Callable[[Graph], Graph]:
-    return lambda graph: replace(graph, inputs=(Input("x", kind, label),))
+def with_input(kind: TensorType, label: Dyadic | Affine | None = None) -> Callable[[Graph], Graph]:
+    return lambda graph: replace(graph, inputs=(Input("x", kind, label or Dyadic(3)),))
 
 
 def with_state(state: State) -> Callable[[Graph], Graph]:

@@ -13,7 +13,7 @@ import pytest
 from edgeflow.frontends.qkeras.content import Content, read_content
 
 DATA = Path(__file__).parent / "data"
-Edit = Callable[[dict[str, Any]], None]
+Edit = Callable[[dict[str, Any]], object]
 
 
 @pytest.fixture(scope="session")

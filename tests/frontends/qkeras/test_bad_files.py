@@ -74,7 +74,7 @@ def test_truncated(tmp_path: Path, keras_file: Path, suffix: str) -> None:
 
 def archive(members: dict[str, bytes]) -> bytes:
     stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as file:
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
         for name, content in members.items():
             file.writestr(name, content)
     return stream.getvalue()

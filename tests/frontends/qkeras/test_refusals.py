@@ -13,7 +13,7 @@ from edgeflow.errors import EdgeflowError, Unsupported
 from edgeflow.frontends.qkeras import import_content
 from edgeflow.frontends.qkeras.content import Content, StoredArray
 
-Edited = Callable[[Callable[[dict[str, Any]], None]], Content]
+Edited = Callable[[Callable[[dict[str, Any]], object]], Content]
 
 
 def refuse(content: Content) -> str:
@@ -38,7 +38,7 @@ def kind(layer: str, class_name: str, module: str = "keras.layers") -> Callable[
 
 
 CONV = "layer 'conv_1' (QConv2D): "
-CASES: list[tuple[str, Callable[[dict[str, Any]], None], str]] = [
+CASES: list[tuple[str, Callable[[dict[str, Any]], object], str]] = [
     (
         "batch normalization",
         kind("drop", "BatchNormalization"),
@@ -281,7 +281,7 @@ CASES: list[tuple[str, Callable[[dict[str, Any]], None], str]] = [
 
 
 @pytest.mark.parametrize(("edit", "text"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
-def test_refusal(edited: Edited, edit: Callable[[dict[str, Any]], None], text: str) -> None:
+def test_refusal(edited: Edited, edit: Callable[[dict[str, Any]], object], text: str) -> None:
     assert refuse(edited(edit)) == text
 
 

@@ -102,7 +102,7 @@ def test_a_20_layer_model_imports_within_a_second(tmp_path: Path, edited: Callab
         for number in range(20):
             last = entries[-1]["config"]["name"]
             history = {"class_name": "__keras_tensor__", "config": {"keras_history": [last, 0, 0]}}
-            act = {**layers["relu_1"], "inbound_nodes": [{"args": [history], "kwargs": {}}]}
+            act: Any = {**layers["relu_1"], "inbound_nodes": [{"args": [history], "kwargs": {}}]}
             entries.append({**act, "config": {**act["config"], "name": f"act_{number}"}, "name": f"act_{number}"})
         layers[""]["config"]["output_layers"] = ["act_19", 0, 0]
 

@@ -1,0 +1,345 @@
+"""What a user types and sees: answers, exit codes, and the words of every refusal."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeflow import cli
+from edgeflow.vectors import read_vectors, write_vectors
+from tests.conftest import NeedTool
+
+
+@dataclass(frozen=True)
+class Answer:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Command = Callable[..., Answer]
+
+
+@pytest.fixture
+def edgeflow(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Runs the command line in this process."""
+
+    def command(*words: str | Path) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["edgeflow", *map(str, words)])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        captured = capsys.readouterr()
+        code = left.value.code
+        return Answer(code if isinstance(code, int) else 0, captured.out, captured.err)
+
+    return command
+
+
+@pytest.fixture
+def student(data: Path) -> Path:
+    return data / "digits" / "student.keras"
+
+
+@pytest.fixture
+def vectors(data: Path) -> Path:
+    return data / "digits" / "vectors.npz"
+
+
+COMMANDS = ("run", "check", "train", "predict", "import", "inspect", "build", "verify", "report", "boards")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_an_example_and_json(edgeflow: Command, name: str) -> None:
+    answer = edgeflow(name, "--help")
+    assert answer.code == 0
+    assert f"Example: edgeflow {name} " in answer.out
+    assert "--json" in answer.out
+
+
+def test_the_walk_from_a_model_file_to_a_verified_firmware(
+    edgeflow: Command, student: Path, vectors: Path, tmp_path: Path, need_tool: NeedTool
+) -> None:
+    for tool in ("gcc", "arm-none-eabi-gcc", "qemu-system-arm"):
+        need_tool(tool)
+    graph, firmware = tmp_path / "graph", tmp_path / "fw"
+    assert edgeflow("import", student, "-o", graph).code == 0
+    assert edgeflow("check", graph, "--board", "rpi-pico").code == 0
+    assert edgeflow("build", graph, "--board", "rpi-pico", "-o", firmware).code == 0
+    answer = edgeflow("verify", firmware, "--vectors", vectors)
+    assert answer.code == 0
+    assert "  bit-exact\n" in answer.out
+    assert re.search(r"C on QEMU cortex-m0plus +360   0 of 3600 values differ   [\d,]+ instructions each", answer.out)
+    record = edgeflow("verify", firmware, "--vectors", vectors, "--runner", "qemu", "--json").json
+    assert record["schema"] == 1
+    assert record["reference"]["mismatches"] == 0
+    (target,) = record["targets"]
+    assert {key: target[key] for key in ("board", "backend", "runner", "samples", "mismatches", "bit_exact", "fits")} == {
+        "board": "rpi-pico",
+        "backend": "c",
+        "runner": "qemu",
+        "samples": 360,
+        "mismatches": 0,
+        "bit_exact": True,
+        "fits": True,
+    }
+    assert {one["name"] for one in target["resources"]} >= {"flash", "static RAM", "stack", "instructions", "latency"}
+    assert all(one["source"] for one in target["resources"])
+    shown = edgeflow("report", firmware)
+    assert shown.code == 0
+    page = (firmware / "report.html").read_text()
+    assert "bit-exact on every target" in page
+    assert "http" not in page.replace("http-equiv", ""), "the page needs no network"
+
+
+def test_check_of_a_board_that_is_too_small_says_no_and_names_the_layer(
+    edgeflow: Command, student: Path, data: Path
+) -> None:
+    board = data / "boards" / "tiny-2k.toml"
+    answer = edgeflow("check", student, "--board", board)
+    assert answer.code == 1
+    assert "DOES NOT FIT   RAM is " in answer.out
+    assert "layers that cost most" in answer.out
+    assert "'conv1'" in answer.out
+    assert "a larger board: stm32f103c8" in answer.out
+    found = edgeflow("check", student, "--board", board, "--json")
+    assert (found.code, found.json["fits"], found.json["certain"]) == (1, False, True)
+    assert found.json["costly"][0]["layer"] == "conv1"
+
+
+def test_a_limit_of_the_users_own_can_say_no(edgeflow: Command, student: Path) -> None:
+    answer = edgeflow("check", student, "--board", "rpi-pico", "--latency", "1 ms")
+    assert answer.code == 1
+    assert re.search(r"DOES NOT FIT   latency is [\d.]+ ms over", answer.out)
+
+
+def test_check_without_a_board_asks_for_one(edgeflow: Command, student: Path) -> None:
+    answer = edgeflow("check", student)
+    assert (answer.code, answer.err) == (
+        2,
+        "error: no board named\n  fix: add --board NAME; edgeflow boards lists them\n",
+    )
+
+
+def test_a_misspelt_board_names_the_near_one(edgeflow: Command, student: Path) -> None:
+    answer = edgeflow("check", student, "--board", "nucleo-f446")
+    assert answer.code == 2
+    assert answer.err.startswith('error: unknown board "nucleo-f446"; did you mean "nucleo-f446re"?\n  fix: choose one of')
+
+
+def test_a_misspelt_key_names_the_near_one_the_file_and_the_line(edgeflow: Command, root: Path, tmp_path: Path) -> None:
+    text = (root / "examples" / "digits" / "edgeflow.toml").read_text()
+    (tmp_path / "edgeflow.toml").write_text(text.replace("sparsity =", "sparcity ="))
+    line = text[: text.index("sparsity =")].count("\n") + 1
+    answer = edgeflow("run", tmp_path / "edgeflow.toml")
+    assert answer.code == 2
+    assert answer.err == (
+        f'error: {tmp_path / "edgeflow.toml"}:{line}: unknown key "sparcity" in [prune]; did you mean "sparsity"?\n'
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "text"),
+    [
+        ("m.keras", b"hello", "damaged or not a Keras model: it does not begin like a .keras file"),
+        ("m.h5", b"", "the file is empty"),
+        ("m.txt", b"hello", "not a model file; edgeflow reads .keras and .h5"),
+    ],
+)
+def test_a_file_that_is_no_model_is_refused(
+    edgeflow: Command, tmp_path: Path, name: str, content: bytes, text: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    answer = edgeflow("import", tmp_path / name, "-o", tmp_path / "graph")
+    assert answer.code == 2
+    assert answer.err == (
+        f"error: {tmp_path / name}: {text}\n  fix: give a model saved with model.save('model.keras')\n"
+    )
+    assert not (tmp_path / "graph").exists()
+
+
+def test_a_truncated_model_is_refused_and_the_old_output_stays(edgeflow: Command, student: Path, tmp_path: Path) -> None:
+    graph = tmp_path / "graph"
+    assert edgeflow("import", student, "-o", graph).code == 0
+    before = {path.name: path.read_bytes() for path in graph.iterdir()}
+    (tmp_path / "cut.keras").write_bytes(student.read_bytes()[:-2000])
+    answer = edgeflow("import", tmp_path / "cut.keras", "-o", graph, "--force")
+    assert answer.code == 2
+    assert answer.err.startswith(f"error: {tmp_path / 'cut.keras'}: ")
+    assert len(answer.err.splitlines()) <= 3
+    assert {path.name: path.read_bytes() for path in graph.iterdir()} == before
+
+
+def test_an_existing_output_folder_needs_force(edgeflow: Command, student: Path, tmp_path: Path) -> None:
+    graph = tmp_path / "graph"
+    assert edgeflow("import", student, "-o", graph).code == 0
+    answer = edgeflow("import", student, "-o", graph)
+    assert (answer.code, answer.err) == (
+        2,
+        f"error: {graph}: the output folder exists\n  fix: add --force to replace it, or choose another folder\n",
+    )
+    assert edgeflow("import", student, "-o", graph, "--force").code == 0
+
+
+def test_vectors_of_the_wrong_shape_are_refused(
+    edgeflow: Command, student: Path, vectors: Path, tmp_path: Path
+) -> None:
+    firmware = tmp_path / "fw"
+    edgeflow("build", student, "--board", "rpi-pico", "-o", firmware)
+    good = read_vectors(vectors)
+    wrong = {"image": good.inputs["image"].reshape(-1, 4, 16, 1)}
+    write_vectors(tmp_path / "wrong.npz", wrong, good.outputs)
+    answer = edgeflow("verify", firmware, "--vectors", tmp_path / "wrong.npz")
+    assert answer.code == 2
+    assert answer.err == (
+        "error: input 'image' of the vectors has samples of shape (4, 16, 1), the model reads (8, 8, 1)\n"
+        "  fix: make them from this model: edgeflow predict MODEL --data F -o D\n"
+    )
+
+
+def test_wrong_outputs_are_not_bit_exact_and_the_exit_code_says_no(
+    edgeflow: Command, student: Path, vectors: Path, tmp_path: Path, need_tool: NeedTool
+) -> None:
+    need_tool("gcc")
+    firmware = tmp_path / "fw"
+    edgeflow("build", student, "--board", "rpi-pico", "-o", firmware)
+    good = read_vectors(vectors)
+    outputs = {name: values.copy() for name, values in good.outputs.items()}
+    outputs["logits"][12, 3] += np.float32(2.0**-9)
+    write_vectors(tmp_path / "wrong.npz", good.inputs, outputs)
+    answer = edgeflow("verify", firmware, "--vectors", tmp_path / "wrong.npz", "--runner", "host")
+    assert answer.code == 1
+    assert re.search(
+        r"NOT bit-exact: first at layer 'logits', sample 12, element 3: graph (-?\d+), QKeras predict (-?\d+)\n", answer.out
+    )
+
+
+def test_a_missing_compiler_is_named_with_its_fix(
+    edgeflow: Command, student: Path, vectors: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    firmware = tmp_path / "fw"
+    edgeflow("build", student, "--board", "rpi-pico", "-o", firmware)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    answer = edgeflow("verify", firmware, "--vectors", vectors, "--runner", "qemu")
+    assert (answer.code, answer.err) == (
+        2,
+        "error: arm-none-eabi-gcc is not installed\n"
+        "  fix: apt install gcc-arm-none-eabi libnewlib-arm-none-eabi, or set EDGEFLOW_ARM_GCC to its path\n",
+    )
+
+
+def test_a_folder_that_build_did_not_make_is_told(edgeflow: Command, vectors: Path, tmp_path: Path) -> None:
+    answer = edgeflow("verify", tmp_path, "--vectors", vectors)
+    assert (answer.code, answer.err) == (
+        2,
+        f"error: {tmp_path}: no edgeflow.json here, so not a folder that edgeflow build made\n"
+        f"  fix: edgeflow build MODEL --board B -o {tmp_path}\n",
+    )
+
+
+def test_report_without_a_run_is_told(edgeflow: Command, tmp_path: Path) -> None:
+    answer = edgeflow("report", tmp_path)
+    assert (answer.code, answer.err) == (
+        2,
+        f"error: {tmp_path}: no run.json here, so nothing to report\n  fix: edgeflow run edgeflow.toml writes it\n",
+    )
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"schema": 2}', '{"schema": 1, "targets": 3}', "\0"])
+def test_a_damaged_run_json_is_told(edgeflow: Command, tmp_path: Path, content: str) -> None:
+    (tmp_path / "run.json").write_text(content)
+    answer = edgeflow("report", tmp_path)
+    assert answer.code == 2
+    assert answer.err.startswith(f"error: {tmp_path / 'run.json'}: damaged run.json: ")
+    assert answer.err.endswith("\n  fix: run it again\n")
+
+
+def test_an_unknown_backend_option_names_the_near_one(edgeflow: Command, student: Path, tmp_path: Path) -> None:
+    answer = edgeflow("build", student, "--board", "rpi-pico", "-o", tmp_path / "fw", "--set", "stak=9")
+    assert (answer.code, answer.err) == (
+        2,
+        'error: backend c has no option "stak"; did you mean "stack"?\n  fix: options: prefix=\'\', stack=512\n',
+    )
+    answer = edgeflow("build", student, "--board", "rpi-pico", "-o", tmp_path / "fw", "--set", "stack=big")
+    assert answer.err == "error: option \"stack\" needs a value of type int, not 'big'\n"
+
+
+def test_errors_are_json_too(edgeflow: Command, tmp_path: Path) -> None:
+    answer = edgeflow("report", tmp_path, "--json")
+    assert answer.code == 2
+    assert answer.json["error"]["what"] == "no run.json here, so nothing to report"
+    assert answer.json["error"]["fix"] == "edgeflow run edgeflow.toml writes it"
+
+
+def test_inspect_shows_each_tensor_and_its_layer(edgeflow: Command, student: Path) -> None:
+    answer = edgeflow("inspect", student)
+    assert answer.code == 0
+    assert "input %image: u5[0, 31] 8x8x1 @ 2^-4\n" in answer.out
+    assert "= Conv(%image)" in answer.out
+    assert edgeflow("inspect", student, "--json").json["outputs"] == [{"name": "logits", "tensor": "logits"}]
+
+
+def test_a_fault_of_our_own_is_told_without_a_traceback(
+    edgeflow: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def broken(_: Path) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr("edgeflow.report.record.read_record", broken)
+    answer = edgeflow("report", tmp_path)
+    assert (answer.code, answer.err) == (
+        2,
+        "error: internal error, a bug in edgeflow: ZeroDivisionError: division by zero\n"
+        "  fix: report it with what EDGEFLOW_DEBUG=1 prints for the same command\n",
+    )
+
+
+def test_ctrl_c_leaves_the_old_output_whole(student: Path, tmp_path: Path) -> None:
+    """SIGINT while the new folder is being written: the old one stays, no temporary folder is left."""
+    graph = tmp_path / "graph"
+    command = [sys.executable, "-m", "edgeflow.cli", "import", str(student), "-o", str(graph), "--force"]
+    subprocess.run(command, check=True, capture_output=True)
+    before = {path.name: path.read_bytes() for path in graph.iterdir()}
+    slow = (
+        "import sys, time, edgeflow.artifacts as a\n"
+        "real = a.fill\n"
+        "def fill(folder, bundle):\n"
+        "    real(folder, bundle)\n"
+        "    open(sys.argv.pop(), 'w').close()\n"
+        "    time.sleep(30)\n"
+        "a.fill = fill\n"
+        "from edgeflow.cli import main\n"
+        "main()\n"
+    )
+    flag = tmp_path / "writing"
+    words = ["import", str(student), "-o", str(graph), "--force"]
+    child = subprocess.Popen(
+        [sys.executable, "-c", f"import sys; flag = {str(flag)!r}; sys.argv[1:] = {words!r}\n" + slow.replace("sys.argv.pop()", "flag")],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for _ in range(400):
+        if flag.exists():
+            break
+        time.sleep(0.05)
+    os.kill(child.pid, signal.SIGINT)
+    _, err = child.communicate(timeout=30)
+    assert child.returncode == 130
+    assert err == "\nstopped: nothing is half-written; the same command goes on from here\n"
+    assert {path.name: path.read_bytes() for path in graph.iterdir()} == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["graph", "writing"]
