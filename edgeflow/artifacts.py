@@ -87,6 +87,12 @@ def write_file(path: Path, content: bytes) -> None:
             raise
 
 
+def remove_file(path: Path) -> None:
+    """Removes a file of edgeflow's own, if it is there."""
+    with disk_errors(path):
+        path.unlink(missing_ok=True)
+
+
 def write_json(path: Path, data: object) -> None:
     """Writes JSON with a trailing newline, whole or not at all."""
     write_file(path, (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode())

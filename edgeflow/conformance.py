@@ -177,7 +177,6 @@ def locate(artefact: Artefact, runner: str, inputs: Mapping[str, IntArray], seen
     expected = interpret_all(graph, sample)
     with scratch() as work:
         folder = Path(work) / "exposed"
-        folder.mkdir()
         fill(folder, backend.emit(graph, artefact.board, artefact.options))
         exposed = replace(artefact, folder=folder, graph=graph)
         try:

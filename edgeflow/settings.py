@@ -101,7 +101,14 @@ def _explain(problems: list[ErrorDetails], kind: type[object], text: str, name: 
         what = f"{subject}must be {' or '.join(str(one) for one in wanted)}{given}"
         return EdgeflowError(what, where=where, fix=_header(location, problem["type"]))
     said = problem["msg"].removeprefix("Value error, ")
-    return EdgeflowError(f"{subject}{said[:1].lower()}{said[1:]}", where=where)
+    hint = did_you_mean(problem["input"], _choices(problem)) if isinstance(problem["input"], str) else ""
+    return EdgeflowError(f"{subject}{said[:1].lower()}{said[1:]}{hint}", where=where)
+
+
+def _choices(problem: ErrorDetails) -> tuple[str, ...]:
+    """The words that a key takes, where it takes only some."""
+    expected = str(problem.get("ctx", {}).get("expected", ""))
+    return tuple(re.findall(r"'([^']*)'", expected))
 
 
 def _addition(kind: object, location: Location) -> str:

@@ -101,8 +101,7 @@ def _grow(rng: np.random.Generator, builder: GraphBuilder, at: str, layer: str) 
     if len(kind.shape) < 2 or rng.random() < 0.15:
         if len(kind.shape) > 1 and rng.random() < 0.6:
             at = builder.add(Reshape((kind.size,)), (at,), UNIT, layer)
-            kind = builder.type(at)
-        weight = frozen_array(rng.integers(-9, 10, (kind.shape[-1], pick(rng, 1, 5, 8))))
+        weight = frozen_array(rng.integers(-9, 10, (builder.type(at).shape[-1], pick(rng, 1, 5, 8))))
         op = Dense(weight, frozen_array(rng.integers(-99, 100, weight.shape[1])))
     elif rng.random() < 0.25:
         op = random_pool(rng, kind)

@@ -78,9 +78,14 @@ def test_a_run_that_dies_leaves_the_old_output_whole(
     failure: BaseException | type[BaseException], tmp_path: Path
 ) -> None:
     write_bundle(tmp_path / "out", BUNDLE)
-    with pytest.raises((KeyboardInterrupt, OSError)), new_folder(tmp_path / "out", force=True) as folder:
-        (folder / "half").write_bytes(b"x")
-        raise failure
+
+    def dies() -> None:
+        with new_folder(tmp_path / "out", force=True) as folder:
+            (folder / "half").write_bytes(b"x")
+            raise failure
+
+    with pytest.raises((KeyboardInterrupt, OSError)):
+        dies()
     assert names(tmp_path) == ["out"]
     assert (tmp_path / "out" / "a" / "b.txt").read_bytes() == b"1"
 
@@ -122,7 +127,7 @@ def test_a_full_disk_is_told_with_the_path(tmp_path: Path, monkeypatch: pytest.M
 
 def test_an_output_path_below_a_file_is_an_error_of_one_kind(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(EdgeflowError, match="cannot write: (Not a directory|File exists)"):
+    with pytest.raises(EdgeflowError, match=r"cannot write: (Not a directory|File exists)"):
         write_bundle(tmp_path / "file" / "out", BUNDLE)
 
 

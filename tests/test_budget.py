@@ -83,6 +83,6 @@ def test_a_no_names_the_layer_what_would_help_and_the_next_board(tiny: McuBoard)
     verdict = early_verdict(CBackend(), builder.finish(), tiny, COptions(), Limits())
     assert not verdict.fits
     assert verdict.costly[0].layer in ("greedy", "end")
-    assert [one.change for one in verdict.remedies][0] == "halve the channels of 'greedy'"
+    assert verdict.remedies[0].change == "halve the channels of 'greedy'"
     assert verdict.remedies[0].value < verdict.lines[1].used
     assert verdict.larger_board == "stm32f103c8"

@@ -89,7 +89,9 @@ def test_the_walk_from_a_model_file_to_a_verified_firmware(
     assert record["schema"] == 1
     assert record["reference"]["mismatches"] == 0
     (target,) = record["targets"]
-    assert {key: target[key] for key in ("board", "backend", "runner", "samples", "mismatches", "bit_exact", "fits")} == {
+    assert {
+        key: target[key] for key in ("board", "backend", "runner", "samples", "mismatches", "bit_exact", "fits")
+    } == {
         "board": "rpi-pico",
         "backend": "c",
         "runner": "qemu",
@@ -139,7 +141,9 @@ def test_check_without_a_board_asks_for_one(edgeflow: Command, student: Path) ->
 def test_a_misspelt_board_names_the_near_one(edgeflow: Command, student: Path) -> None:
     answer = edgeflow("check", student, "--board", "nucleo-f446")
     assert answer.code == 2
-    assert answer.err.startswith('error: unknown board "nucleo-f446"; did you mean "nucleo-f446re"?\n  fix: choose one of')
+    assert answer.err.startswith(
+        'error: unknown board "nucleo-f446"; did you mean "nucleo-f446re"?\n  fix: choose one of'
+    )
 
 
 def test_a_misspelt_key_names_the_near_one_the_file_and_the_line(edgeflow: Command, root: Path, tmp_path: Path) -> None:
@@ -173,7 +177,9 @@ def test_a_file_that_is_no_model_is_refused(
     assert not (tmp_path / "graph").exists()
 
 
-def test_a_truncated_model_is_refused_and_the_old_output_stays(edgeflow: Command, student: Path, tmp_path: Path) -> None:
+def test_a_truncated_model_is_refused_and_the_old_output_stays(
+    edgeflow: Command, student: Path, tmp_path: Path
+) -> None:
     graph = tmp_path / "graph"
     assert edgeflow("import", student, "-o", graph).code == 0
     before = {path.name: path.read_bytes() for path in graph.iterdir()}
@@ -225,7 +231,8 @@ def test_wrong_outputs_are_not_bit_exact_and_the_exit_code_says_no(
     answer = edgeflow("verify", firmware, "--vectors", tmp_path / "wrong.npz", "--runner", "host")
     assert answer.code == 1
     assert re.search(
-        r"NOT bit-exact: first at layer 'logits', sample 12, element 3: graph (-?\d+), QKeras predict (-?\d+)\n", answer.out
+        r"NOT bit-exact: first at layer 'logits', sample 12, element 3: graph (-?\d+), QKeras predict (-?\d+)\n",
+        answer.out,
     )
 
 
@@ -329,7 +336,11 @@ def test_ctrl_c_leaves_the_old_output_whole(student: Path, tmp_path: Path) -> No
     flag = tmp_path / "writing"
     words = ["import", str(student), "-o", str(graph), "--force"]
     child = subprocess.Popen(
-        [sys.executable, "-c", f"import sys; flag = {str(flag)!r}; sys.argv[1:] = {words!r}\n" + slow.replace("sys.argv.pop()", "flag")],
+        [
+            sys.executable,
+            "-c",
+            f"import sys; flag = {str(flag)!r}; sys.argv[1:] = {words!r}\n" + slow.replace("sys.argv.pop()", "flag"),
+        ],
         stderr=subprocess.PIPE,
         text=True,
     )

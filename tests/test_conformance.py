@@ -32,7 +32,9 @@ def small_graph() -> Graph:
     at = builder.input("x", TensorType((6,), 0, 15), Dyadic(4))
     for number, width in enumerate((5, 4, 3)):
         weight = frozen_array(rng.integers(-7, 8, (builder.type(at).size, width)))
-        at = builder.add(Dense(weight, frozen_array(np.zeros(width, dtype=np.int64))), (at,), Dyadic(6), f"dense{number}")
+        at = builder.add(
+            Dense(weight, frozen_array(np.zeros(width, dtype=np.int64))), (at,), Dyadic(6), f"dense{number}"
+        )
         if number < 2:
             zero, stage = frozen_array(0), Stage(frozen_array(2), Rounding.HALF_EVEN)
             op = Requant(zero, frozen_array(1), (stage,), zero, zero, frozen_array(31))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from edgeflow.artifacts import write_file
+from edgeflow.artifacts import remove_file, write_file
 from edgeflow.errors import EdgeflowError
 from edgeflow.train.progress import Progress
 from edgeflow.train.prune import keep_mask
@@ -112,7 +112,7 @@ def fit(
 
 def discard(run: Run) -> None:
     """Removes the checkpoint of a training that has ended."""
-    run.checkpoint.unlink(missing_ok=True)
+    remove_file(run.checkpoint)
 
 
 def accuracy(model: keras.Model, inputs: FloatArray, labels: npt.NDArray[np.int64]) -> float:

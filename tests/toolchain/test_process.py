@@ -17,7 +17,7 @@ from edgeflow.toolchain.process import Limits, Tool, check, run
 QUICK = Limits(seconds=20)
 
 
-def python(code: str, limits: Limits = QUICK, stdin: bytes = b""):  # noqa: ANN201 - Finished
+def python(code: str, limits: Limits = QUICK, stdin: bytes = b""):
     return run([sys.executable, "-c", code], limits, stdin=stdin)
 
 
@@ -96,8 +96,8 @@ def test_ctrl_c_stops_the_child_as_well(tmp_path: Path) -> None:
     code = f"""
 import sys
 from edgeflow.toolchain.process import Limits, run
-run([sys.executable, "-c", "import os, time; open({str(tmp_path / "pid")!r}, 'w').write(str(os.getpid())); time.sleep(60)"],
-    Limits(seconds=60))
+child = "import os, time; open({str(tmp_path / "pid")!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+run([sys.executable, "-c", child], Limits(seconds=60))
 """
     parent = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     for _ in range(200):

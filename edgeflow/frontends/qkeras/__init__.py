@@ -12,12 +12,13 @@ from typing import cast
 from edgeflow.errors import EdgeflowError, InvalidGraph, Unsupported
 from edgeflow.frontends.qkeras.content import Content, read_content
 from edgeflow.frontends.qkeras.fields import shown
-from edgeflow.frontends.qkeras.importer import LARGEST_TENSOR, Importer, Value
+from edgeflow.frontends.qkeras.importer import Importer, Value
 from edgeflow.frontends.qkeras.layers import LAYERS, MOVES_ONLY, import_layer, unknown_layer
 from edgeflow.frontends.qkeras.model import Call, Model, Ref, read_model
 from edgeflow.frontends.qkeras.quantizers import Steps, read_activation
 from edgeflow.ir.graph import Graph
 from edgeflow.ir.types import Dyadic, Shape, TensorType
+from edgeflow.semantics.verify import LARGEST_TENSOR
 
 _MOST_AXES = 8
 _QUANTIZE_INPUT = 'put QActivation("quantized_bits(8, 0, alpha=1)") right after the input'
@@ -98,7 +99,7 @@ def _input_shape(call: Call) -> Shape:
     axes = cast(list[object], shape)[1:] if isinstance(shape, list) else []
     if not 0 < len(axes) <= _MOST_AXES:
         raise call.layer.fields.wrong("batch_shape", f"a batch axis and 1 to {_MOST_AXES} more")
-    sizes = tuple(axis for axis in axes if isinstance(axis, int) and axis > 0)
+    sizes = tuple(int(axis) for axis in axes if isinstance(axis, int) and axis > 0)
     if len(sizes) != len(axes):
         raise Unsupported(
             "an axis of the input has no fixed length", where=call.layer.where, fix="give keras.Input a full shape"

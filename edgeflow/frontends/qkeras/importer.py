@@ -14,9 +14,9 @@ from edgeflow.ir.graph import Op
 from edgeflow.ir.types import Dyadic, IntArray, Shape, frozen_array
 from edgeflow.ops.requant import LARGEST_SHIFT, Requant, Rounding, Stage
 from edgeflow.semantics.builder import GraphBuilder
+from edgeflow.semantics.verify import LARGEST_TENSOR
 
 FLOAT32_EXACT = 1 << 24
-LARGEST_TENSOR = 1 << 24
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,9 @@ def test_the_board_file_in_the_project_reads_back_as_the_board(tmp_path: Path) -
         assert parse_board((tmp_path / "board.toml").read_text(), board.name, "board.toml") == board
 
 
-def test_a_model_larger_than_the_board_is_refused_by_the_linker(tmp_path: Path, need_tool: NeedTool, data: Path) -> None:
+def test_a_model_larger_than_the_board_is_refused_by_the_linker(
+    tmp_path: Path, need_tool: NeedTool, data: Path
+) -> None:
     need_tool("arm-none-eabi-gcc")
     builder = GraphBuilder("big")
     at = builder.input("x", TensorType((600,), 0, 255), UNIT)

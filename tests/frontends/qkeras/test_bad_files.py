@@ -30,6 +30,13 @@ def failure(path: Path) -> str:
     return str(caught.value).replace(str(path), "FILE")
 
 
+def short(error: EdgeflowError) -> None:
+    """One to three lines, and no control characters for a terminal to act on."""
+    lines = str(error).splitlines()
+    assert 1 <= len(lines) <= 3
+    assert all(line.isprintable() for line in lines)
+
+
 def write(folder: Path, content: bytes, name: str = "model.keras") -> Path:
     path = folder / name
     path.write_bytes(content)
@@ -234,7 +241,7 @@ def check_mutations(files: list[bytes], folder: Path) -> dict[str, int]:
             import_content(parse_content(out.read_bytes(), "x"), "x")
             ends["imported"] += 1
         except EdgeflowError as error:
-            assert 1 <= len(str(error).splitlines()) <= 3, error
+            short(error)
             ends["refused"] += 1
     return ends
 
@@ -261,7 +268,7 @@ def test_mutated_files_through_the_front_door(suffix: str, tmp_path: Path, keras
         try:
             load_model(write(tmp_path, data, f"a.{suffix}"))
         except EdgeflowError as error:
-            assert 1 <= len(str(error).splitlines()) <= 3
+            short(error)
 
 
 def mutated_json(config: Any, rng: np.random.Generator) -> Any:
@@ -299,7 +306,7 @@ def check_json_mutations(small: content_module.Content, count: int, seed: int) -
         try:
             import_content(content_module.Content(small.format, config, small.arrays), "x")
         except EdgeflowError as error:
-            assert 1 <= len(str(error).splitlines()) <= 3, error
+            short(error)
 
 
 def test_mutated_configurations(small: content_module.Content) -> None:

@@ -48,7 +48,8 @@ CASES: list[tuple[str, Callable[[dict[str, Any]], object], str]] = [
     (
         "plain dense",
         kind("logits", "Dense"),
-        "layer 'logits' (Dense): Dense is not supported yet (layer 11 of 11)\n  fix: use QDense with a kernel_quantizer",
+        "layer 'logits' (Dense): Dense is not supported yet (layer 11 of 11)\n"
+        "  fix: use QDense with a kernel_quantizer",
     ),
     (
         "softmax",
