@@ -41,12 +41,16 @@ class Training:
 
 @dataclass(frozen=True)
 class Distill:
-    """`[distill]`: soft * T^2 * KL(teacher at temperature T, student at T) + hard * cross-entropy on the labels."""
+    """`[distill]`: soft * T^2 * KL(teacher at temperature T, student at T) + hard * cross-entropy on the labels.
+
+    `mixed` adds that many blends of two samples for each training sample; the teacher says what they are.
+    """
 
     __pydantic_config__: ClassVar[dict[str, str]] = _STRICT
     temperature: float = 4.0
     soft: float = 0.7
     hard: float = 0.3
+    mixed: int = 0
 
 
 @dataclass(frozen=True)
@@ -305,6 +309,7 @@ def _distill_problems(file: _File) -> Iterator[_Problem]:
                 f"{name} in [distill] is {weight:g}; it must be from 0 to 1000",
                 "0.7 and 0.3 are usual",
             )
+    yield from _range(("distill", "mixed"), distill.mixed, 0, 100)
     if distill.soft == 0 and distill.hard == 0:
         yield _Problem(
             ("distill", "soft"),

@@ -11,7 +11,7 @@ from edgeflow.artifacts import file_digest
 from edgeflow.errors import did_you_mean
 from edgeflow.train.build import build_model
 from edgeflow.train.data import Dataset
-from edgeflow.train.distill import cross_entropy, distillation
+from edgeflow.train.distill import cross_entropy, distillation, with_blends
 from edgeflow.train.loop import Pruned, Run, Samples, accuracy, discard, fit
 from edgeflow.train.progress import Progress, silent
 from edgeflow.train.prune import default_end, sparsity_at
@@ -53,12 +53,14 @@ def train_student(
     elif (record := read_record(path, key)) and (former := student_from(record, path)):
         return former
     distill = config.distill if teacher else None
-    soft = teacher_logits(config, data, teacher) if teacher and distill else None
+    samples = Samples(data.x_train, data.y_train)
+    if teacher and distill:
+        inputs, labels = with_blends(data.x_train, data.y_train, distill.mixed, config.seed)
+        samples = Samples(inputs, labels, teacher_logits(config, data, teacher, inputs))
     runtime = start(config.seed)
     model = build_model(runtime, config, "student", data)
     pruned = _pruned(config, model)
     loss = distillation(runtime, distill) if distill else cross_entropy(runtime)
-    samples = Samples(data.x_train, data.y_train, soft)
     history = fit(runtime, model, samples, loss, run, progress, pruned)
     save_model(model, path)
     sizes = layer_sizes(model)

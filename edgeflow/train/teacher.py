@@ -52,8 +52,10 @@ def train_teacher(
     return result
 
 
-def teacher_logits(config: Config, data: Dataset, teacher: Path) -> npt.NDArray[np.float32]:
-    """The teacher's logits on the training samples, float32 (n, classes), from its file's weights.
+def teacher_logits(
+    config: Config, data: Dataset, teacher: Path, inputs: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    """The logits (n, classes) of the teacher in a file on some inputs (n, *data.shape).
 
     The model itself is built by the user's function, so that it may hold layers of the user's own.
     Raises EdgeflowError when the file does not hold that model's weights.
@@ -69,7 +71,7 @@ def teacher_logits(config: Config, data: Dataset, teacher: Path) -> npt.NDArray[
             where=str(teacher),
             fix="train the teacher again",
         ) from None
-    return logits(model, data.x_train)
+    return logits(model, inputs)
 
 
 def fingerprint(*parts: object) -> str:

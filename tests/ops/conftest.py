@@ -6,9 +6,13 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from edgeflow.ir.graph import Bounds, Op
 from edgeflow.ir.types import IntArray
+
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 Sound = Callable[[Op, tuple[tuple[int, ...], ...], int], None]
 

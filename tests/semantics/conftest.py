@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from edgeflow.ir.graph import Graph
 from edgeflow.ir.types import Affine, Dyadic, TensorType, frozen_array
 from edgeflow.ops import Add, Conv, Dense, MaxPool, Requant, Reshape, SumPool
 from edgeflow.ops.requant import Rounding, Stage
 from edgeflow.semantics.builder import GraphBuilder
+
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

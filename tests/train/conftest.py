@@ -34,6 +34,7 @@ learning_rate = 0.01
 temperature = 2.0
 soft = 0.5
 hard = 0.5
+mixed = 1
 
 [prune]
 sparsity = 0.6

@@ -225,7 +225,7 @@ def test_recipe_and_model_must_agree_on_who_quantizes(recipe: WriteRecipe) -> No
     with pytest.raises(EdgeflowError) as caught:
         student(config)
     assert str(caught.value) == (
-        f"{config.path}:30: models.py:student already returns a QKeras model\n  fix: remove [quantize] from the recipe"
+        f"{config.path}:31: models.py:student already returns a QKeras model\n  fix: remove [quantize] from the recipe"
     )
     config = recipe(NO_QUANTIZE)
     with pytest.raises(EdgeflowError) as caught:
@@ -239,12 +239,12 @@ def test_recipe_and_model_must_agree_on_who_quantizes(recipe: WriteRecipe) -> No
 OVERRIDES = {
     "no such layer": (
         ("[quantize.layers.logits]", "[quantize.layers.logit]"),
-        '36: [quantize.layers] names "logit", which is no layer of the student; did you mean "logits"?\n'
+        '37: [quantize.layers] names "logit", which is no layer of the student; did you mean "logits"?\n'
         "  fix: its layers with something to quantize: conv, logits",
     ),
     "nothing to quantize": (
         ("[quantize.layers.logits]", "[quantize.layers.pool]"),
-        "37: layer 'pool' (MaxPooling2D) has no weights\n  fix: remove that key",
+        "38: layer 'pool' (MaxPooling2D) has no weights\n  fix: remove that key",
     ),
 }
 

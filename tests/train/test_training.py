@@ -14,7 +14,7 @@ import pytest
 
 from edgeflow.errors import EdgeflowError
 from edgeflow.train.data import Dataset, load_data
-from edgeflow.train.distill import distillation
+from edgeflow.train.distill import distillation, with_blends
 from edgeflow.train.loop import Epoch
 from edgeflow.train.predict import load_model
 from edgeflow.train.progress import silent
@@ -231,7 +231,7 @@ def test_a_pruned_layer_must_exist(trained: Trained, tmp_path: Path) -> None:
     with pytest.raises(EdgeflowError) as caught:
         train_student(dataclasses.replace(config, distill=None), trained.data, None, tmp_path)
     assert str(caught.value) == (
-        f'{config.path}:28: [prune.layers] names "logit", which is no layer with a kernel; did you mean "logits"?\n'
+        f'{config.path}:29: [prune.layers] names "logit", which is no layer with a kernel; did you mean "logits"?\n'
         "  fix: layers with a kernel: conv, logits"
     )
 
@@ -249,6 +249,17 @@ def test_distillation_is_what_its_docstring_says() -> None:
     p, q = softmax(teacher / 2), softmax(given / 2)
     expected = 0.25 * 4 * float((p * np.log(p / q)).sum()) - 0.75 * float(np.log(softmax(given)[0, 1]))
     assert value == pytest.approx(expected, rel=1e-6)
+
+
+def test_blends_stay_nearer_to_the_sample_that_gives_the_label() -> None:
+    inputs, labels = np.eye(4, dtype=np.float32), np.arange(4)
+    blended, kinds = with_blends(inputs, labels, 2, seed=1)
+    assert (blended.shape, blended.dtype, kinds.tolist()) == ((12, 4), np.float32, [0, 1, 2, 3] * 3)
+    assert np.array_equal(blended[:4], inputs)
+    assert np.argmax(blended, axis=1).tolist() == kinds.tolist()
+    assert blended.sum(axis=1) == pytest.approx(np.ones(12))
+    assert np.array_equal(blended, with_blends(inputs, labels, 2, seed=1)[0])
+    assert not np.array_equal(blended, with_blends(inputs, labels, 2, seed=2)[0])
 
 
 def test_a_saved_model_carries_no_date(trained: Trained) -> None:
