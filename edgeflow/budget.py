@@ -31,7 +31,7 @@ class BudgetLine:
     available: float | None
     unit: Unit
     source: Source
-    available_source: Source | None
+    available_source: str | None
 
     @property
     def percent(self) -> float | None:
@@ -90,10 +90,10 @@ def judge(board: McuBoard, resources: Iterable[Resource], limits: Limits) -> Ver
     return Verdict(board, tuple(lines))
 
 
-def _line(used: Resource, has: float | None, source: Source | None, limit: float | None) -> BudgetLine:
+def _line(used: Resource, has: float | None, source: str | None, limit: float | None) -> BudgetLine:
     available = has
     if limit is not None and (has is None or limit < has):
-        available, source = limit, Source(SourceKind.UNVERIFIED, "your budget")
+        available, source = limit, "your budget"
     return BudgetLine(used.name, used.value, available, used.unit, used.source, source)
 
 
@@ -108,9 +108,10 @@ def _measured_ram(totals: dict[str, Resource]) -> Resource:
     return Resource("RAM", static.value + stack.value, Unit.BYTES, source)
 
 
-def _of_region(board: McuBoard, kind: str) -> Source | None:
+def _of_region(board: McuBoard, kind: str) -> str | None:
     regions = board.flash_regions if kind == "flash" else board.ram_regions
-    return board.sources.get(regions[0].name)
+    source = board.sources.get(regions[0].name)
+    return None if source is None else str(source)
 
 
 def early_verdict(backend: Backend, graph: Graph, board: McuBoard, options: object, limits: Limits) -> Verdict:

@@ -358,9 +358,7 @@ def _too_large(verdict: Verdict) -> EdgeflowError:
     line = next(one for one in verdict.lines if not one.fits)
     worst = next((one.layer for one in verdict.costly), None)
     told = f", most of it in layer '{worst}'" if worst else ""
-    larger = (
-        f"take {verdict.larger_board}, or make the model smaller" if verdict.larger_board else "make the model smaller"
-    )
+    larger = f"take {verdict.larger_board}, or make" if verdict.larger_board else "make"
     return DoesNotFit(
         f"the student does not fit {verdict.board.name}: {line.name} is {line.percent:.0f} % of what there is{told}",
         fix=f"{larger} the model smaller; edgeflow check shows more",

@@ -169,9 +169,15 @@ def target_records(
 
 def budget_record(line: BudgetLine) -> BudgetRecord:
     """A budget line as it stands in run.json."""
-    has = None if line.available_source is None else str(line.available_source)
     return BudgetRecord(
-        line.name, line.used, line.available, line.percent, line.unit.value, line.fits, str(line.source), has
+        line.name,
+        line.used,
+        line.available,
+        line.percent,
+        line.unit.value,
+        line.fits,
+        str(line.source),
+        line.available_source,
     )
 
 
