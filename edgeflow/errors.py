@@ -14,12 +14,14 @@ class EdgeflowError(Exception):
     """
 
     exit_code = 2
+    quotes_a_tool = False
+    """Whether `what` may hold several lines: a tool's own last words."""
 
     def __init__(self, what: str, *, where: str | None = None, fix: str | None = None) -> None:
         super().__init__(what)
-        self.what = what
-        self.where = where
-        self.fix = fix
+        self.what = "\n".join(printable(line) for line in what.split("\n")) if self.quotes_a_tool else printable(what)
+        self.where = None if where is None else printable(where)
+        self.fix = None if fix is None else printable(fix)
 
     def __str__(self) -> str:
         head = f"{self.where}: {self.what}" if self.where else self.what
@@ -32,6 +34,8 @@ class MissingTool(EdgeflowError):
 
 class ToolFailed(EdgeflowError):
     """A program that edgeflow called failed, hung, or was stopped by its limits."""
+
+    quotes_a_tool = True
 
 
 class DoesNotFit(EdgeflowError):
@@ -46,6 +50,11 @@ class InvalidGraph(EdgeflowError):
 
 class Unsupported(EdgeflowError):
     """A model asks for something that edgeflow cannot do exactly, and therefore refuses."""
+
+
+def printable(text: str) -> str:
+    """`text` on one line: whatever a terminal would obey (control codes, line ends) becomes a mark."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
 def near(word: str, known: Iterable[str]) -> str | None:

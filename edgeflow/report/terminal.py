@@ -10,7 +10,7 @@ from rich.text import Text
 
 from edgeflow.board import McuBoard
 from edgeflow.budget import Verdict
-from edgeflow.errors import EdgeflowError
+from edgeflow.errors import EdgeflowError, printable
 from edgeflow.report.record import (
     BudgetRecord,
     ComparisonRecord,
@@ -33,7 +33,7 @@ def show_value(value: float, unit: str) -> str:
 
 def line(console: Console, text: str, *, style: str | None = None) -> None:
     """One line exactly as given: no markup, no wrapping."""
-    console.print(Text(text, style=style or ""), soft_wrap=True)
+    console.print(Text(printable(text), style=style or ""), soft_wrap=True)
 
 
 def table(console: Console, rows: Iterable[Sequence[str]], right: frozenset[int] = frozenset()) -> None:
@@ -115,7 +115,10 @@ def show_findings(console: Console, findings: Iterable[Finding]) -> None:
     for one in findings:
         where = f": layer '{one.layer}'" if one.layer else ""
         fix = f"\n  fix: {one.fix}" if one.fix else ""
-        console.print(Text.assemble((f"{one.severity.value}: ", "bold red"), f"{one.what}{where}{fix}"), soft_wrap=True)
+        console.print(
+            Text.assemble((f"{one.severity.value}: ", "bold red"), f"{printable(one.what + where)}{fix}"),
+            soft_wrap=True,
+        )
 
 
 def show_comparisons(
@@ -136,7 +139,7 @@ def show_comparisons(
         console.print(Text("  bit-exact", style="bold green"))
         return
     for one in wrong:
-        told = f": first at {mismatch_text(one.first_mismatch, one.title)}" if one.first_mismatch else ""
+        told = f": first at {printable(mismatch_text(one.first_mismatch, one.title))}" if one.first_mismatch else ""
         console.print(Text.assemble(("  NOT bit-exact", "bold red"), told), soft_wrap=True)
 
 

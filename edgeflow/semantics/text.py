@@ -7,6 +7,7 @@ from typing import cast
 
 import numpy as np
 
+from edgeflow.errors import printable
 from edgeflow.ir.graph import Graph, Node
 from edgeflow.ir.types import interval_bits
 from edgeflow.semantics.verify import op_fields
@@ -19,7 +20,7 @@ def show_graph(graph: Graph) -> str:
     lines += [f"  state %{one.name}: {one.type} @ {one.label}, next %{one.next}" for one in graph.states]
     lines += [f"  {show_node(node)}" for node in graph.nodes]
     lines += [f"  output '{one.name}' = %{one.tensor}" for one in graph.outputs]
-    return "\n".join(lines) + "\n"
+    return "\n".join(printable(line) for line in lines) + "\n"
 
 
 def show_node(node: Node) -> str:

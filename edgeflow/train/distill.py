@@ -55,5 +55,5 @@ def with_blends(
     for _ in range(copies):
         other = inputs[random.permutation(len(inputs))]
         share = random.uniform(0.0, 0.5, size=(len(inputs), *(1 for _ in inputs.shape[1:]))).astype(np.float32)
-        blends.append(inputs + share * (other - inputs))
+        blends.append((inputs + share * (other - inputs)).astype(np.float32))
     return np.concatenate(blends), np.tile(labels, copies + 1)

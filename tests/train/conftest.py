@@ -22,13 +22,13 @@ source = "data.npz"
 model = "models.py:teacher"
 epochs = 3
 batch = 16
-learning_rate = 0.01
+learning_rate = 0.02
 
 [student]
 model = "models.py:student"
 epochs = 4
 batch = 16
-learning_rate = 0.01
+learning_rate = 0.02
 
 [distill]
 temperature = 2.0
