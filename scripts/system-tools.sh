@@ -16,6 +16,7 @@ need() { # need "packages" "what is skipped without them"
 look() {
     packages=() losses=()
     has gcc || need "gcc libc6-dev" "C on this machine"
+    has g++ || need "g++" "the check that the C code is C++ as well"
     has arm-none-eabi-gcc || need "gcc-arm-none-eabi" "firmware for the boards"
     has_newlib || need "libnewlib-arm-none-eabi" "firmware for the boards"
     has qemu-system-arm || need "qemu-system-arm" "running firmware without the board"

@@ -30,7 +30,7 @@ def student(input_shape: tuple[int, ...], classes: int) -> keras.Model:
     return keras.Sequential(
         [
             keras.Input(input_shape, name="image"),
-            layers.Conv2D(16, 3, padding="same", activation="relu", name="conv1"),
+            layers.Conv2D(32, 3, padding="same", activation="relu", name="conv1"),
             layers.MaxPooling2D(2, name="pool1"),
             layers.Conv2D(32, 3, padding="same", activation="relu", name="conv2"),
             layers.MaxPooling2D(2, name="pool2"),
