@@ -96,8 +96,11 @@ def _show_cost(console: Console, verdict: Verdict) -> None:
         line(console, "")
         table(
             console,
-            [["layers that cost most", "", ""]]
-            + [[f"'{one.layer}'", one.name, show_value(one.value, one.unit.value)] for one in verdict.costly],
+            [["layers that cost most", "", "", ""]]
+            + [
+                [f"'{one.layer}'", one.name, show_value(one.value, one.unit.value), one.source.detail]
+                for one in verdict.costly
+            ],
             right=frozenset({2}),
         )
     rows = [[one.change, f"{one.resource} {show_value(one.value, 'B')}", "train to know"] for one in verdict.remedies]

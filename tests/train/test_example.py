@@ -22,10 +22,10 @@ def test_a_small_student_stays_close_to_its_teacher(root: Path, tmp_path: Path) 
     assert teacher.accuracy >= 0.97
     assert student.accuracy >= teacher.accuracy - 0.015
     assert teacher.weight_bits >= 20 * student.weight_bits
-    assert (student.weight_bits, student.sparsity) == (57_104, 0.5)
+    assert (student.weight_bits, student.sparsity) == (86_032, 0.5)
     assert [(one.name, one.weights, one.zeros) for one in student.layers] == [
-        ("conv1", 144, 72),
-        ("conv2", 4608, 2304),
+        ("conv1", 288, 144),
+        ("conv2", 9216, 4608),
         ("dense", 6144, 3072),
         ("logits", 480, 240),
     ]

@@ -130,10 +130,18 @@ def _per_layer(emitted: Emitted, graph: Graph, cost: CoreCost) -> tuple[Resource
         found.append(Resource("flash", _flash(kernel, cost), Unit.BYTES, source, step.layer))
         operands = {one.tensor: one.size for one in (*kernel.inputs, kernel.y)}
         alive = {one.tensor: one.size for one in emitted.plan.alive(index)}
-        found.append(Resource("RAM", sum((operands | alive).values()), Unit.BYTES, source, step.layer))
+        sizes = operands | alive
+        detail = " + ".join(f"{_shown(name)} {size} B" for name, size in sizes.items()) + " alive together"
+        ram = Source(SourceKind.ESTIMATED, detail, RAM_BAND)
+        found.append(Resource("RAM", sum(sizes.values()), Unit.BYTES, ram, step.layer))
         work = _instructions(step, graph, cost)
         found.append(Resource("instructions", work, Unit.INSTRUCTIONS, source, step.layer))
     return tuple(found)
+
+
+def _shown(buffer: str) -> str:
+    """A buffer's name for people: outputs have one of their own."""
+    return buffer.removeprefix("\0")
 
 
 def remedies(graph: Graph, board: McuBoard, stack: int) -> tuple[Remedy, ...]:
