@@ -107,7 +107,7 @@ def measure(graph: Graph, board: McuBoard) -> dict[str, Any]:
         fill(folder, backend.emit(graph, board, options))
         work = folder / "work"
         work.mkdir()
-        program = backend.build(Artefact(folder, "c", graph, board, options, ""), "qemu", work)
+        program = backend.build(Artefact(folder, "c", graph, board, options, "", graph), "qemu", work)
         done = backend.run(program, inputs)
         figures = {one.name: one.value for one in (*backend.measure(program), *done.resources)}
     if not np.array_equal(done.outputs["y"], expected["y"]):

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from edgeflow.backends.protocol import Backend, Remedy
-from edgeflow.board import McuBoard, all_boards
+from edgeflow.board import Board, FpgaBoard, McuBoard, all_boards
 from edgeflow.errors import EdgeflowError
 from edgeflow.ir.graph import Graph
 from edgeflow.resource import Resource, Source, SourceKind, Unit
@@ -56,7 +56,7 @@ class BudgetLine:
 class Verdict:
     """The answer for one board. `costly` and `remedies` are filled when it does not fit."""
 
-    board: McuBoard
+    board: Board
     lines: tuple[BudgetLine, ...]
     costly: tuple[Resource, ...] = ()
     remedies: tuple[Remedy, ...] = ()
@@ -73,21 +73,57 @@ class Verdict:
         return all(line.certain for line in self.lines)
 
 
-def judge(board: McuBoard, resources: Iterable[Resource], limits: Limits) -> Verdict:
-    """Flash, RAM and latency against a board and the user's limits.
+def judge(board: Board, resources: Iterable[Resource], limits: Limits) -> Verdict:
+    """What a board has, and latency, against a model's resources and the user's limits.
 
     Measured parts (`static RAM`, `stack`) become one RAM line.
     """
     totals = {one.name: one for one in resources if one.layer is None}
     if "RAM" not in totals and "static RAM" in totals:
         totals["RAM"] = _measured_ram(totals)
+    limited = {"flash": limits.flash, "RAM": limits.ram}
     lines = [
-        _line(totals["flash"], board.flash, _of_region(board, "flash"), limits.flash),
-        _line(totals["RAM"], board.ram, _of_region(board, "ram"), limits.ram),
+        _line(totals[one.name], one.amount, one.source, limited.get(one.name))
+        for one in capacities(board)
+        if one.name in totals
     ]
     if "latency" in totals:
         lines.append(_line(totals["latency"], None, None, limits.latency))
+    if "initiation interval" in totals:
+        lines.append(_line(totals["initiation interval"], None, None, None))
     return Verdict(board, tuple(lines))
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What a board has of one resource, and who says so."""
+
+    name: str
+    amount: float
+    source: str | None
+
+
+def capacities(board: Board) -> tuple[Capacity, ...]:
+    """Everything on a board that a model uses up, in the order in which a verdict lists it."""
+    if isinstance(board, McuBoard):
+        flash, ram = board.flash_regions[0].name, board.ram_regions[0].name
+        return (
+            Capacity("flash", board.flash, _said(board, flash)),
+            Capacity("RAM", board.ram, _said(board, ram)),
+        )
+    if isinstance(board, FpgaBoard):
+        return (
+            Capacity("LUT", board.luts, _said(board, "luts")),
+            Capacity("FF", board.ffs, _said(board, "ffs")),
+            Capacity("DSP", board.dsps, _said(board, "dsps")),
+            Capacity("BRAM", board.brams, _said(board, "brams")),
+        )
+    return ()
+
+
+def _said(board: Board, figure: str) -> str | None:
+    source = board.sources.get(figure)
+    return None if source is None else str(source)
 
 
 def _line(used: Resource, has: float | None, source: str | None, limit: float | None) -> BudgetLine:
@@ -108,13 +144,7 @@ def _measured_ram(totals: dict[str, Resource]) -> Resource:
     return Resource("RAM", static.value + stack.value, Unit.BYTES, source)
 
 
-def _of_region(board: McuBoard, kind: str) -> str | None:
-    regions = board.flash_regions if kind == "flash" else board.ram_regions
-    source = board.sources.get(regions[0].name)
-    return None if source is None else str(source)
-
-
-def early_verdict(backend: Backend, graph: Graph, board: McuBoard, options: object, limits: Limits) -> Verdict:
+def early_verdict(backend: Backend, graph: Graph, board: Board, options: object, limits: Limits) -> Verdict:
     """The verdict from estimates, before anything is built; explained when the answer is no."""
     resources = backend.estimate(graph, board, options)
     return explain(judge(board, resources, limits), backend, graph, options, limits)
@@ -136,11 +166,10 @@ def explain(verdict: Verdict, backend: Backend, graph: Graph, options: object, l
     return replace(verdict, costly=tuple(costly), remedies=remedies, larger_board=larger)
 
 
-def _larger_board(board: McuBoard, backend: Backend, graph: Graph, options: object, limits: Limits) -> str | None:
-    """The smallest known board that fits, by RAM then flash."""
-    for other in sorted(all_boards(), key=lambda one: (one.ram, one.flash)):
-        if other.name == board.name:
-            continue
+def _larger_board(board: Board, backend: Backend, graph: Graph, options: object, limits: Limits) -> str | None:
+    """The smallest known board of the same kind that fits."""
+    others = [one for one in all_boards() if type(one) is type(board) and one.name != board.name]
+    for other in sorted(others, key=lambda one: [have.amount for have in reversed(capacities(one))]):
         try:
             resources = backend.estimate(graph, other, options)
         except EdgeflowError:

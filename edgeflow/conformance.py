@@ -11,12 +11,13 @@ import numpy as np
 from edgeflow.artifacts import fill, scratch
 from edgeflow.backends.artefact import backend_named
 from edgeflow.backends.protocol import Artefact, Backend
+from edgeflow.board import Board, McuBoard
 from edgeflow.errors import DoesNotFit, EdgeflowError, ToolFailed
 from edgeflow.ir.graph import Graph, Node, Output
 from edgeflow.ir.types import Dyadic, IntArray
 from edgeflow.resource import Resource
 from edgeflow.semantics.interpret import interpret, interpret_all
-from edgeflow.semantics.labels import exact_integers, to_integers
+from edgeflow.semantics.labels import exact_integers, to_integers, to_reals
 from edgeflow.vectors import Vectors
 
 
@@ -50,12 +51,28 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Adaptation:
+    """What a target's own arithmetic changes: of `values` outputs, `moved` differ from the model's own outputs
+    rounded to the target's unit; of `samples`, `decisions` have another largest output."""
+
+    values: int
+    moved: int
+    samples: int
+    decisions: int
+
+
+@dataclass(frozen=True)
 class Conformance:
-    """What a verification found for one artefact or graph. `accuracy` (0 to 1) needs labels."""
+    """What a verification found for one artefact. `accuracy` (0 to 1) is the model's own and needs labels.
+
+    Where the target needs other arithmetic, `adaptation` says what that changed, `adapted_accuracy` what it costs.
+    """
 
     samples: int
     comparisons: tuple[Comparison, ...]
     accuracy: float | None
+    adaptation: Adaptation | None = None
+    adapted_accuracy: float | None = None
 
     @property
     def bit_exact(self) -> bool:
@@ -64,6 +81,7 @@ class Conformance:
 
 
 Told = Callable[[str], None]
+Outputs = Mapping[str, IntArray]
 
 
 def graph_inputs(graph: Graph, vectors: Vectors) -> dict[str, IntArray]:
@@ -132,24 +150,49 @@ def verify_artefact(
     Raises EdgeflowError for unfitting vectors, MissingTool, ToolFailed, DoesNotFit.
     """
     backend = backend_named(artefact.backend)
-    chosen = _runners(backend, runners)
-    graph = artefact.graph
+    chosen = _runners(backend, artefact.board, runners)
+    graph, source = artefact.graph, artefact.source
     inputs = graph_inputs(graph, vectors)
     told("integer graph")
+    meant, _ = interpret(source, inputs)
     expected, _ = interpret(graph, inputs)
-    found = [compare_predict(graph, vectors, expected)]
+    found = [compare_predict(source, vectors, meant)]
+    adapted = None if graph is source else adaptation(source, graph, meant, expected)
     for runner, title in chosen:
         told(title)
         with scratch() as work:
             program = backend.build(artefact, runner, work)
             done = backend.run(program, inputs)
             measured = (*backend.measure(program), *done.resources)
-        full_title = f"{title} {artefact.board.core.value}" if runner == "qemu" else title
-        one = compare(graph, runner, full_title, expected, done.outputs)
+        one = compare(graph, runner, title, expected, done.outputs)
         if one.first:
             one = replace(one, first=locate(artefact, runner, inputs, one.first))
         found.append(replace(one, resources=measured))
-    return Conformance(_batch(expected), tuple(found), accuracy(graph, vectors, expected))
+    return Conformance(
+        _batch(expected),
+        tuple(found),
+        accuracy(source, vectors, meant),
+        adapted,
+        None if adapted is None else accuracy(graph, vectors, expected),
+    )
+
+
+def adaptation(source: Graph, graph: Graph, meant: Outputs, computed: Outputs) -> Adaptation:
+    """The model's own outputs against the adapted graph's, in the adapted graph's units."""
+    values = moved = decisions = 0
+    for mine, theirs in zip(source.outputs, graph.outputs, strict=True):
+        before, after = source.tensor(mine.tensor), graph.tensor(theirs.tensor)
+        ideal = to_integers(to_reals(meant[mine.name], before.label), after.type, after.label)
+        got = computed[theirs.name]
+        values += got.size
+        moved += int((ideal != got).sum())
+        rows = len(got)
+        decisions += int((_largest(meant[mine.name], rows) != _largest(got, rows)).sum())
+    return Adaptation(values, moved, _batch(computed), decisions)
+
+
+def _largest(values: IntArray, rows: int) -> IntArray:
+    return values.reshape(rows, -1).argmax(axis=1)
 
 
 def accuracy(graph: Graph, vectors: Vectors, outputs: Mapping[str, IntArray]) -> float | None:
@@ -191,13 +234,13 @@ def locate(artefact: Artefact, runner: str, inputs: Mapping[str, IntArray], seen
     return seen
 
 
-def _runners(backend: Backend, names: Sequence[str] | None) -> list[tuple[str, str]]:
-    known = {one.name: one.title for one in backend.runners}
+def _runners(backend: Backend, board: Board, names: Sequence[str] | None) -> list[tuple[str, str]]:
+    core = board.core.value if isinstance(board, McuBoard) else ""
+    known = {one.name: one.title.format(core=core) for one in backend.runners}
     for name in names or ():
         if name not in known:
-            raise EdgeflowError(
-                f'backend {backend.name} has no runner "{name}"', fix=f"choose from: {', '.join(known)}"
-            )
+            what = f'backend {backend.name} has no runner "{name}"'
+            raise EdgeflowError(what, fix=f"choose from: {', '.join(known)}")
     return [(name, title) for name, title in known.items() if not names or name in names]
 
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Protocol
 
 from edgeflow.artifacts import MANIFEST, Bundle, file_digest, mark, new_folder, scratch, write_bundle
-from edgeflow.backends.artefact import backend_named, load_artefact, parse_options
+from edgeflow.backends.artefact import backend_named, load_artefact, package, parse_options, refuse
 from edgeflow.backends.protocol import Artefact
-from edgeflow.board import McuBoard, load_board
+from edgeflow.board import Board, load_board
 from edgeflow.budget import Limits, Verdict, early_verdict, explain, judge
 from edgeflow.conformance import Conformance, verify_artefact
-from edgeflow.errors import DoesNotFit, EdgeflowError, MissingTool, Unsupported
+from edgeflow.errors import DoesNotFit, EdgeflowError, MissingTool
 from edgeflow.frontends import load_model
 from edgeflow.ir.graph import Graph
 from edgeflow.report.html import write_page
@@ -91,7 +91,7 @@ def import_model(source: Path, output: Path, *, force: bool = False) -> Graph:
     return graph
 
 
-def check(graph: Graph, board: McuBoard, backend_name: str, options: Mapping[str, object], limits: Limits) -> Checked:
+def check(graph: Graph, board: Board, backend_name: str, options: Mapping[str, object], limits: Limits) -> Checked:
     """The verdict before anything is built."""
     backend = backend_named(backend_name)
     chosen = parse_options(backend, options)
@@ -101,17 +101,9 @@ def check(graph: Graph, board: McuBoard, backend_name: str, options: Mapping[str
     return Checked(early_verdict(backend, adapted, board, chosen, limits), findings)
 
 
-def refuse(findings: tuple[Finding, ...], backend: str) -> None:
-    """Raises Unsupported for the first finding that makes `emit` impossible."""
-    for one in findings:
-        if one.severity is Severity.ERROR:
-            where = f"layer '{one.layer}'" if one.layer else f"backend {backend}"
-            raise Unsupported(one.what, where=where, fix=one.fix)
-
-
 def build(
     graph: Graph,
-    board: McuBoard,
+    board: Board,
     backend_name: str,
     options: Mapping[str, object],
     output: Path,
@@ -121,9 +113,7 @@ def build(
     """Writes a backend's project for a board. Raises EdgeflowError for a finding or an existing folder."""
     backend = backend_named(backend_name)
     chosen = parse_options(backend, options)
-    adapted = backend.adapt(graph, board, chosen)
-    refuse(backend.check(adapted, board, chosen), backend_name)
-    write_bundle(output, backend.emit(adapted, board, chosen), force=force)
+    write_bundle(output, package(backend, graph, board, chosen), force=force)
     return load_artefact(output)
 
 
@@ -162,7 +152,7 @@ def record_verification(
         versions=versions(),
         steps=(StepRecord("integer graph", accuracy=found.accuracy),),
         reference=comparison_record(found.comparisons[0]),
-        targets=target_records(verdict, artefact.backend, str(folder), found.comparisons[1:]),
+        targets=target_records(verdict, artefact.backend, str(folder), found),
     )
     write_record(folder, record)
     return record
@@ -191,7 +181,7 @@ def config_limits(config: Config) -> Limits:
     return Limits(budget.flash_bytes, budget.ram_bytes, budget.latency_seconds)
 
 
-def check_config(config: Config, board: McuBoard | None) -> list[Checked]:
+def check_config(config: Config, board: Board | None) -> list[Checked]:
     """Early verdicts for a recipe's targets (or one board), from its untrained student. Loads TensorFlow."""
     from edgeflow.train.build import build_student
 
@@ -227,7 +217,7 @@ def run(config: Config, watcher: Watcher, *, fresh: bool = False) -> RunRecord:
     conformance: Conformance | None = None
     for board, target in zip(boards, config.targets, strict=True):
         conformance, verdict, folder = _target(config, graph, board, target, vectors, watcher)
-        records += target_records(verdict, target.backend, str(folder), conformance.comparisons[1:])
+        records += target_records(verdict, target.backend, str(folder), conformance)
     assert conformance is not None
     steps.append(StepRecord("integer graph", accuracy=conformance.accuracy, path=str(output / "graph")))
     digests |= {"config": file_digest(config.path), "vectors": file_digest(output / "vectors.npz")}
@@ -326,7 +316,7 @@ def check_tools(config: Config) -> None:
 
 
 def _target(
-    config: Config, graph: Graph, board: McuBoard, target: Target, vectors: Vectors, watcher: Watcher
+    config: Config, graph: Graph, board: Board, target: Target, vectors: Vectors, watcher: Watcher
 ) -> tuple[Conformance, Verdict, Path]:
     folder = config.output / target_folder(target, config.targets)
     name = f"{target.board} {target.backend}"

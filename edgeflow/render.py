@@ -58,7 +58,8 @@ def comment(text: object) -> str:
     """`text` made harmless inside a one-line C, Verilog, CMake or Tcl comment: printable ASCII, no `*/`, no `\\`."""
     plain = str(text).encode("ascii", "backslashreplace").decode()
     plain = "".join(one if " " <= one <= "~" else "?" for one in plain)
-    return plain.replace("*/", "* /").replace("/*", "/ *").replace("\\", "|").replace("??", "? ?")
+    plain = plain.replace("*/", "* /").replace("/*", "/ *").replace("\\", "|")
+    return re.sub(r"\?(?=\?)", "? ", plain)
 
 
 def quoted(text: object) -> str:

@@ -22,7 +22,9 @@ ESTIMATED = Source(SourceKind.ESTIMATED, "", 0.1)
 
 @pytest.fixture
 def tiny(data: Path) -> McuBoard:
-    return load_board(data / "boards" / "tiny-2k.toml")
+    board = load_board(data / "boards" / "tiny-2k.toml")
+    assert isinstance(board, McuBoard)
+    return board
 
 
 def resources(ram: float, source: Source = MEASURED) -> tuple[Resource, ...]:

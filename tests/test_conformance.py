@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgeflow.artifacts import write_bundle
-from edgeflow.backends.artefact import edited_files, load_artefact
+from edgeflow.backends.artefact import edited_files, load_artefact, package
 from edgeflow.backends.c.backend import CBackend, COptions
 from edgeflow.backends.protocol import Artefact, Program, Run
 from edgeflow.board import load_board
@@ -59,7 +59,7 @@ def vectors(graph: Graph = GRAPH, samples: int = 20) -> Vectors:
 
 
 def built(folder: Path) -> Artefact:
-    write_bundle(folder, CBackend().emit(GRAPH, load_board("rpi-pico"), COptions()))
+    write_bundle(folder, package(CBackend(), GRAPH, load_board("rpi-pico"), COptions()))
     return load_artefact(folder)
 
 

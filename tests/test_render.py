@@ -13,6 +13,10 @@ from edgeflow.render import Identifiers, comment, identifier, quoted, toml_strin
 TEXT = st.text(max_size=80)
 
 
+def test_trigraphs_are_taken_apart() -> None:
+    assert comment("what???/") == "what? ? ?/"
+
+
 def test_identifiers_resemble_their_names() -> None:
     assert identifier("conv_1/Kernel:0") == "conv_1_kernel_0"
     assert identifier("größe") == "gro_e" or identifier("größe") == "groe"

@@ -1,4 +1,4 @@
-"""Reads back a folder that a backend emitted, and options given as text."""
+"""Folders that backends emit: packed with what they were made from, and read back; options given as text."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast, get_type_hints
 
-from edgeflow.artifacts import MANIFEST, file_digest
+from edgeflow import __version__
+from edgeflow.artifacts import MANIFEST, Bundle, file_digest, sha256
 from edgeflow.backends import BACKENDS
 from edgeflow.backends.protocol import Artefact, Backend
-from edgeflow.board import parse_board
-from edgeflow.errors import EdgeflowError, did_you_mean
-from edgeflow.semantics.serialize import load_graph
+from edgeflow.board import Board, board_text, parse_board
+from edgeflow.errors import EdgeflowError, Unsupported, did_you_mean
+from edgeflow.ir.graph import Graph
+from edgeflow.resource import Finding, Severity
+from edgeflow.semantics.serialize import graph_digest, load_graph, to_files
 
 _SCHEMA = 1
 _LARGEST_MANIFEST = 1 << 20
@@ -56,6 +59,39 @@ def _convert(name: str, value: object, kind: type) -> object:
     raise EdgeflowError(f'option "{name}" needs a value of type {kind.__name__}, not {value!r}')
 
 
+def package(backend: Backend, source: Graph, board: Board, options: object) -> Bundle:
+    """A backend's project with what it was made from: `graph/`, `board.toml` and the manifest.
+
+    Where the target needs other arithmetic, `adapted/` holds the graph that it computes.
+    Raises Unsupported for the first finding that makes `emit` impossible.
+    """
+    adapted = backend.adapt(source, board, options)
+    refuse(backend.check(adapted, board, options), backend.name)
+    files = dict(backend.emit(adapted, board, options).files)
+    files |= {f"graph/{name}": content for name, content in to_files(source).items()}
+    if graph_digest(adapted) != graph_digest(source):
+        files |= {f"adapted/{name}": content for name, content in to_files(adapted).items()}
+    files["board.toml"] = board_text(board).encode()
+    manifest = {
+        "edgeflow": __version__,
+        "schema": _SCHEMA,
+        "backend": backend.name,
+        "board": board.name,
+        "options": dataclasses.asdict(cast(Any, options)),
+        "graph": graph_digest(source),
+        "files": {name: sha256(content) for name, content in sorted(files.items())},
+    }
+    return Bundle({**files, MANIFEST: (json.dumps(manifest, indent=1) + "\n").encode()})
+
+
+def refuse(findings: tuple[Finding, ...], backend: str) -> None:
+    """Raises Unsupported for the first finding that makes `emit` impossible."""
+    for one in findings:
+        if one.severity is Severity.ERROR:
+            where = f"layer '{one.layer}'" if one.layer else f"backend {backend}"
+            raise Unsupported(one.what, where=where, fix=one.fix)
+
+
 def load_artefact(folder: Path) -> Artefact:
     """An emitted folder with its graph, board and options. Raises EdgeflowError when it is not one."""
     path = folder / MANIFEST
@@ -78,7 +114,9 @@ def load_artefact(folder: Path) -> Artefact:
         ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise EdgeflowError(f"damaged {MANIFEST}: {error}", where=str(folder), fix="build it again") from None
-    return Artefact(folder, backend.name, load_graph(folder / "graph"), board, options, digest)
+    source = load_graph(folder / "graph")
+    graph = load_graph(folder / "adapted") if (folder / "adapted").is_dir() else source
+    return Artefact(folder, backend.name, graph, board, options, digest, source)
 
 
 def edited_files(folder: Path) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar, Protocol
 
 from edgeflow.artifacts import Bundle
-from edgeflow.board import McuBoard
+from edgeflow.board import Board
 from edgeflow.ir.graph import Graph
 from edgeflow.ir.types import IntArray
 from edgeflow.resource import Finding, Resource
@@ -16,7 +16,10 @@ from edgeflow.resource import Finding, Resource
 
 @dataclass(frozen=True)
 class Runner:
-    """One way to run what a backend emits: on this machine, under an emulator, in a simulator."""
+    """One way to run what a backend emits: on this machine, under an emulator, in a simulator.
+
+    `{core}` in the title becomes the board's core.
+    """
 
     name: str
     title: str
@@ -24,14 +27,19 @@ class Runner:
 
 @dataclass(frozen=True)
 class Artefact:
-    """A folder that a backend emitted, with what it was made from."""
+    """A folder that a backend emitted, with what it was made from.
+
+    `source` is the model's own graph, `graph` what the target computes: the same, unless `adapt` changed it.
+    `digest` is the source's.
+    """
 
     folder: Path
     backend: str
     graph: Graph
-    board: McuBoard
+    board: Board
     options: object
     digest: str
+    source: Graph
 
 
 @dataclass(frozen=True)
@@ -69,24 +77,24 @@ class Backend(Protocol):
     Options: ClassVar[type]
     runners: ClassVar[tuple[Runner, ...]]
 
-    def adapt(self, graph: Graph, board: McuBoard, options: object) -> Graph:
+    def adapt(self, graph: Graph, board: Board, options: object) -> Graph:
         """What the target must change in the model's meaning (its rounding, say), as a graph."""
         ...
 
-    def check(self, graph: Graph, board: McuBoard, options: object) -> tuple[Finding, ...]:
+    def check(self, graph: Graph, board: Board, options: object) -> tuple[Finding, ...]:
         """What the target cannot do. No ERROR here means that `emit` succeeds."""
         ...
 
-    def estimate(self, graph: Graph, board: McuBoard, options: object) -> tuple[Resource, ...]:
+    def estimate(self, graph: Graph, board: Board, options: object) -> tuple[Resource, ...]:
         """Figures before anything is built; entries with a `layer` say what each layer contributes."""
         ...
 
-    def remedies(self, graph: Graph, board: McuBoard, options: object) -> tuple[Remedy, ...]:
+    def remedies(self, graph: Graph, board: Board, options: object) -> tuple[Remedy, ...]:
         """Changes to the model that would lower its largest costs."""
         ...
 
-    def emit(self, graph: Graph, board: McuBoard, options: object) -> Bundle:
-        """The sources. Same input, same bytes."""
+    def emit(self, graph: Graph, board: Board, options: object) -> Bundle:
+        """The backend's own files. Same input, same bytes. (`artefact.package` adds graph, board and manifest.)"""
         ...
 
     def build(self, artefact: Artefact, runner: str, work: Path) -> Program:

@@ -6,8 +6,10 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import ClassVar
 
 from edgeflow.board.cores import Core
+from edgeflow.board.families import Family
 from edgeflow.resource import Source
 from edgeflow.units import Bytes, Hertz
 
@@ -16,6 +18,7 @@ class BoardKind(enum.Enum):
     """Which sort of target a board file describes: its key `kind`."""
 
     MCU = "mcu"
+    FPGA = "fpga"
 
 
 class RegionKind(enum.Enum):
@@ -58,12 +61,15 @@ class Region:
 class Board:
     """What every kind of target has. `name` is the file's stem, `title` the maker's name for it.
 
-    `sources` says for each figure (`core`, `clock`, every memory's name ...) where it comes from.
+    `clock` is a microcontroller's core clock, an FPGA's clock to design for. `sources` says for each figure
+    (`core`, `clock`, every memory's name, `luts` ...) where it comes from.
     """
 
+    kind: ClassVar[BoardKind]
     name: str
     title: str
     chip: str
+    clock: Hertz
     sources: Mapping[str, Source]
     price: str | None = None
 
@@ -79,8 +85,8 @@ class Board:
 class McuBoard(Board):
     """A board with one microcontroller core that models run on."""
 
+    kind = BoardKind.MCU
     core: Core
-    clock: Hertz
     memories: tuple[Region, ...]
     boot: Boot = Boot.VECTORS
 
@@ -113,3 +119,21 @@ class McuBoard(Board):
 
     def _of(self, kind: RegionKind) -> tuple[Region, ...]:
         return tuple(region for region in self.memories if region.kind is kind)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FpgaBoard(Board):
+    """A board with an FPGA whose fabric models are built from.
+
+    `part` is the vendor's full part number, package and speed grade included: what the vendor's tools ask for.
+    `brams` counts the family's own block RAMs, of `bram_bits` each (36 kbit on AMD's, 4 kbit on an iCE40).
+    """
+
+    kind = BoardKind.FPGA
+    part: str
+    family: Family
+    luts: int
+    ffs: int
+    dsps: int
+    brams: int
+    bram_bits: int

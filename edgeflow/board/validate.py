@@ -6,13 +6,15 @@ import itertools
 import re
 from collections.abc import Callable
 
-from edgeflow.board.model import Boot, McuBoard, Region, RegionKind
+from edgeflow.board.model import Board, Boot, FpgaBoard, McuBoard, Region, RegionKind
 from edgeflow.units import show_bytes, show_hertz
 
 _ADDRESS_SPACE = 1 << 32
-_SLOWEST, _FASTEST = 100_000, 2_000_000_000
+_SLOWEST, _FASTEST, _FASTEST_FABRIC = 100_000, 2_000_000_000, 1_000_000_000
+_LARGEST_COUNT = 100_000_000
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _BOARD_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9/_-]{0,63}")
 _BOOT2_SIZE = 256
 
 
@@ -26,13 +28,21 @@ class Rejected(ValueError):
         self.fix = fix
 
 
-def validate(board: McuBoard) -> None:
-    """Applies every rule. Raises Rejected for the first that is broken."""
-    for rule in RULES:
+def validate(board: Board) -> None:
+    """Applies every rule for this kind of board. Raises Rejected for the first that is broken."""
+    for rule in FIRST_RULES:
+        rule(board)
+    if isinstance(board, McuBoard):
+        for mcu_rule in MCU_RULES:
+            mcu_rule(board)
+    if isinstance(board, FpgaBoard):
+        for fpga_rule in FPGA_RULES:
+            fpga_rule(board)
+    for rule in LAST_RULES:
         rule(board)
 
 
-def reject_unusable_board_name(board: McuBoard) -> None:
+def reject_unusable_board_name(board: Board) -> None:
     """A board's name is typed on the command line and stands in file names."""
     if not _BOARD_NAME.fullmatch(board.name):
         raise Rejected(
@@ -42,20 +52,23 @@ def reject_unusable_board_name(board: McuBoard) -> None:
         )
 
 
-def reject_empty_text(board: McuBoard) -> None:
+def reject_empty_text(board: Board) -> None:
     """A title and a chip are there for people to read."""
     for key, text in (("title", board.title), ("chip", board.chip)):
         if not text.strip() or not text.isprintable():
             raise Rejected((key,), f'key "{key}" is empty or not printable', f"give {key} a name on one line")
 
 
-def reject_absurd_clock(board: McuBoard) -> None:
-    """A clock outside 100 kHz to 2 GHz is a typing error."""
-    if not _SLOWEST <= board.clock <= _FASTEST:
+def reject_absurd_clock(board: Board) -> None:
+    """A clock outside 100 kHz to 2 GHz (an FPGA's: 1 GHz) is a typing error."""
+    mcu = isinstance(board, McuBoard)
+    fastest = _FASTEST if mcu else _FASTEST_FABRIC
+    if not _SLOWEST <= board.clock <= fastest:
+        owner = "a microcontroller's" if mcu else "an FPGA design's"
         raise Rejected(
             ("clock",),
-            f"a clock of {show_hertz(board.clock)} is not a microcontroller's",
-            f"write a clock between {show_hertz(_SLOWEST)} and {show_hertz(_FASTEST)}",
+            f"a clock of {show_hertz(board.clock)} is not {owner}",
+            f"write a clock between {show_hertz(_SLOWEST)} and {show_hertz(fastest)}",
         )
 
 
@@ -145,7 +158,35 @@ def reject_boot_stage_without_its_memory(board: McuBoard) -> None:
         )
 
 
-def reject_figures_without_a_source(board: McuBoard) -> None:
+def reject_unsafe_part(board: FpgaBoard) -> None:
+    """A part's name goes into the vendor's Tcl scripts."""
+    if not _PART.fullmatch(board.part):
+        raise Rejected(
+            ("part",),
+            f'"{board.part}" cannot be a part\'s name',
+            "write the vendor's full part number, such as xc7z020clg400-1",
+        )
+
+
+def reject_absurd_fabric(board: FpgaBoard) -> None:
+    """An FPGA has look-up tables and flip-flops; DSP blocks and block RAMs it may lack."""
+    for key, count in (("luts", board.luts), ("ffs", board.ffs), ("dsps", board.dsps), ("brams", board.brams)):
+        least = 1 if key in ("luts", "ffs") else 0
+        if not least <= count <= _LARGEST_COUNT:
+            raise Rejected((key,), f"{count} {key} is no FPGA's figure", f"write a count from {least} on")
+
+
+def reject_block_rams_of_no_size(board: FpgaBoard) -> None:
+    """A block RAM holds at least a few hundred bits and at most a few million."""
+    if not 256 <= board.bram_bits <= 1 << 22:
+        raise Rejected(
+            ("bram_bits",),
+            f"a block RAM of {board.bram_bits} bits is no FPGA's",
+            "write the bits of one block RAM, such as 36864",
+        )
+
+
+def reject_figures_without_a_source(board: Board) -> None:
     """Every figure says where it comes from, in words that can be followed."""
     for figure in figures(board):
         if figure not in board.sources:
@@ -162,7 +203,7 @@ def reject_figures_without_a_source(board: McuBoard) -> None:
             )
 
 
-def reject_sources_without_a_figure(board: McuBoard) -> None:
+def reject_sources_without_a_figure(board: Board) -> None:
     """A source that belongs to nothing is a misspelt one."""
     known = figures(board)
     for name in board.sources:
@@ -172,20 +213,24 @@ def reject_sources_without_a_figure(board: McuBoard) -> None:
             )
 
 
-def figures(board: McuBoard) -> tuple[str, ...]:
+def figures(board: Board) -> tuple[str, ...]:
     """The names of all figures of a board that need a source."""
     price = ("price",) if board.price is not None else ()
-    return ("core", "clock", *(region.name for region in board.memories), *price)
+    if isinstance(board, McuBoard):
+        return ("core", "clock", *(region.name for region in board.memories), *price)
+    return ("part", "clock", "luts", "ffs", "dsps", "brams", *price)
 
 
 def _span(region: Region) -> str:
     return f"0x{region.origin:08x} to 0x{region.end - 1:08x}"
 
 
-RULES: tuple[Callable[[McuBoard], None], ...] = (
+FIRST_RULES: tuple[Callable[[Board], None], ...] = (
     reject_unusable_board_name,
     reject_empty_text,
     reject_absurd_clock,
+)
+MCU_RULES: tuple[Callable[[McuBoard], None], ...] = (
     reject_unsafe_memory_names,
     reject_memories_named_like_a_figure,
     reject_duplicate_memory_names,
@@ -194,6 +239,13 @@ RULES: tuple[Callable[[McuBoard], None], ...] = (
     reject_overlapping_memories,
     reject_board_without_flash_or_ram,
     reject_boot_stage_without_its_memory,
+)
+FPGA_RULES: tuple[Callable[[FpgaBoard], None], ...] = (
+    reject_unsafe_part,
+    reject_absurd_fabric,
+    reject_block_rams_of_no_size,
+)
+LAST_RULES: tuple[Callable[[Board], None], ...] = (
     reject_figures_without_a_source,
     reject_sources_without_a_figure,
 )

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, cast
 from edgeflow import __version__
 from edgeflow.artifacts import write_json
 from edgeflow.budget import BudgetLine, Verdict
-from edgeflow.conformance import Comparison, Mismatch
+from edgeflow.conformance import Comparison, Conformance, Mismatch
 from edgeflow.errors import EdgeflowError
 from edgeflow.resource import Resource, Source
 
@@ -90,7 +90,11 @@ class ComparisonRecord:
 
 @dataclass(frozen=True)
 class TargetRecord:
-    """One runner of one backend for one board."""
+    """One runner of one backend for one board.
+
+    `mismatches` are against the graph that the target computes. Where its arithmetic had to differ from the
+    model's, `moved` counts the outputs that differ for that, `decisions_moved` the samples whose largest does.
+    """
 
     __pydantic_config__: ClassVar[dict[str, str]] = _STRICT
     board: str
@@ -106,6 +110,8 @@ class TargetRecord:
     fits: bool | None
     path: str
     budget: tuple[BudgetRecord, ...] = ()
+    moved: int | None = None
+    decisions_moved: int | None = None
     first_mismatch: MismatchRecord | None = None
 
 
@@ -141,11 +147,12 @@ def comparison_record(one: Comparison) -> ComparisonRecord:
     )
 
 
-def target_records(
-    verdict: Verdict, backend: str, path: str, comparisons: tuple[Comparison, ...]
-) -> tuple[TargetRecord, ...]:
-    """One entry a runner; the verdict's lines stand at each runner that measured something."""
+def target_records(verdict: Verdict, backend: str, path: str, found: Conformance) -> tuple[TargetRecord, ...]:
+    """One entry a runner; the verdict's lines stand at each runner that measured something, else at the last."""
     budget = tuple(budget_record(line) for line in verdict.lines)
+    runners = found.comparisons[1:]
+    judged = [one for one in runners if one.resources] or list(runners[-1:])
+    adapted = found.adaptation
     return tuple(
         TargetRecord(
             board=verdict.board.name,
@@ -160,10 +167,12 @@ def target_records(
             resources=tuple(_resource(figure) for figure in one.resources),
             fits=verdict.fits,
             path=path,
-            budget=budget if one.resources else (),
+            budget=budget if one in judged else (),
+            moved=None if adapted is None else adapted.moved,
+            decisions_moved=None if adapted is None else adapted.decisions,
             first_mismatch=_mismatch(one.first),
         )
-        for one in comparisons
+        for one in runners
     )
 
 

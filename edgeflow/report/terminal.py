@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from edgeflow.board import McuBoard
+from edgeflow.board import Board, FpgaBoard, McuBoard
 from edgeflow.budget import Verdict
 from edgeflow.errors import EdgeflowError, printable
 from edgeflow.report.record import (
@@ -53,9 +53,15 @@ def show_error(console: Console, error: EdgeflowError) -> None:
     console.print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
 
 
-def board_line(console: Console, board: McuBoard) -> None:
+def board_line(console: Console, board: Board) -> None:
     """`rpi-pico  Raspberry Pi Pico · RP2040 · Cortex-M0+ 125 MHz`."""
-    line(console, f"{board.name}  {board.title} · {board.chip} · {board.core.title} {show_hertz(board.clock)}")
+    line(console, f"{board.name}  {board.title} · {board.chip}{_core_of(board)}")
+
+
+def _core_of(board: Board) -> str:
+    core = f"{board.core.title} " if isinstance(board, McuBoard) else ""
+    clock = show_hertz(board.clock) if isinstance(board, McuBoard | FpgaBoard) else ""
+    return f" · {core}{clock}"
 
 
 def show_budget(console: Console, lines: Sequence[BudgetRecord]) -> None:
@@ -134,6 +140,8 @@ def show_comparisons(
     for one in targets:
         count = next((r.value for r in one.resources if r.name == "instructions"), None)
         extra = f"   {count:,.0f} instructions each" if count else ""
+        if one.moved is not None:
+            extra += f"   {one.moved} moved from the model's own by the target's rounding"
         rows.append([one.title, f"{one.samples}", _differ(one) + extra])
     table(console, rows, right=frozenset({1}))
     everything = ([reference] if reference else []) + list(targets)
@@ -213,28 +221,44 @@ def show_run_end(console: Console, output: Path, record: RunRecord) -> None:
         line(console, f"  next: edgeflow verify {first} --vectors {output / 'vectors.npz'}")
 
 
-def show_boards(console: Console, boards: Sequence[McuBoard]) -> None:
-    """A line a board."""
-    rows = [["board", "", "core", "clock", "flash", "RAM"]]
+def show_boards(console: Console, boards: Sequence[Board]) -> None:
+    """A line a board, microcontrollers first."""
+    rows = [["microcontroller", "", "core", "clock", "flash", "RAM"]]
     for one in boards:
-        clock = show_hertz(one.clock)
-        rows.append([one.name, one.title, one.core.title, clock, show_bytes(one.flash), show_bytes(one.ram)])
+        if isinstance(one, McuBoard):
+            clock = show_hertz(one.clock)
+            rows.append([one.name, one.title, one.core.title, clock, show_bytes(one.flash), show_bytes(one.ram)])
     table(console, rows, right=frozenset({3, 4, 5}))
+    rows = [["FPGA", "", "chip", "LUT", "FF", "DSP", "BRAM"]]
+    for one in boards:
+        if isinstance(one, FpgaBoard):
+            figures = [show_count(value) for value in (one.luts, one.ffs, one.dsps, one.brams)]
+            rows.append([one.name, one.title, one.chip, *figures])
+    if len(rows) > 1:
+        line(console, "")
+        table(console, rows, right=frozenset({3, 4, 5, 6}))
     line(console, "")
     line(console, "  next: edgeflow check student.keras --board NAME")
 
 
-def show_board(console: Console, board: McuBoard) -> None:
+def show_board(console: Console, board: Board) -> None:
     """One board, every figure with its source."""
     board_line(console, board)
     line(console, "")
     rows = [["figure", "value", "source"]]
-    rows.append(["core", board.core.title, str(board.sources.get("core", ""))])
-    rows.append(["clock", show_hertz(board.clock), str(board.sources.get("clock", ""))])
-    for region in board.memories:
-        value = f"{show_bytes(region.size)} at 0x{region.origin:08x}"
-        rows.append([region.name, value, str(board.sources.get(region.name, ""))])
+    rows += [[name, value, str(board.sources.get(name, ""))] for name, value in _figures(board)]
     table(console, rows)
-    for region in board.memories:
+    for region in board.memories if isinstance(board, McuBoard) else ():
         if region.note:
             line(console, f"  {region.name}: {region.note}")
+
+
+def _figures(board: Board) -> list[tuple[str, str]]:
+    if isinstance(board, McuBoard):
+        memories = [(one.name, f"{show_bytes(one.size)} at 0x{one.origin:08x}") for one in board.memories]
+        return [("core", board.core.title), ("clock", show_hertz(board.clock)), *memories]
+    if isinstance(board, FpgaBoard):
+        counts = {"luts": board.luts, "ffs": board.ffs, "dsps": board.dsps, "brams": board.brams}
+        named = [(name, show_count(value)) for name, value in counts.items()]
+        return [("part", board.part), ("clock", show_hertz(board.clock)), *named]
+    return []

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,20 +9,18 @@ from typing import ClassVar, cast
 
 import numpy as np
 
-from edgeflow import __version__
-from edgeflow.artifacts import MANIFEST, Bundle, sha256, write_file
+from edgeflow.artifacts import Bundle, write_file
 from edgeflow.backends.c.emit import Emitted, emit_model
 from edgeflow.backends.c.estimate import estimate, latency, remedies
 from edgeflow.backends.c.firmware import COMPILE_FLAGS, LINK_FLAGS, firmware_files
 from edgeflow.backends.c.kernels import KERNELS
 from edgeflow.backends.protocol import Artefact, Program, Remedy, Run, Runner
-from edgeflow.board import Boot, McuBoard
-from edgeflow.errors import ToolFailed
+from edgeflow.board import Board, Boot, McuBoard
+from edgeflow.errors import ToolFailed, Unsupported
 from edgeflow.ir.graph import Graph
 from edgeflow.ir.types import IntArray
 from edgeflow.ops.reshape import Reshape
 from edgeflow.resource import Finding, Resource, Severity, Source, SourceKind, Unit
-from edgeflow.semantics.serialize import to_files
 from edgeflow.toolchain import elf, gcc, qemu
 from edgeflow.toolchain.process import Limits, check, run
 
@@ -48,14 +44,14 @@ class CBackend:
     runners: ClassVar[tuple[Runner, ...]] = (
         Runner("host", "C on this machine"),
         Runner("host-sanitized", "C on this machine, UBSan and ASan"),
-        Runner("qemu", "C on QEMU"),
+        Runner("qemu", "C on QEMU {core}"),
     )
 
-    def adapt(self, graph: Graph, board: McuBoard, options: object) -> Graph:
+    def adapt(self, graph: Graph, board: Board, options: object) -> Graph:
         """C computes the graph as it is."""
         return graph
 
-    def check(self, graph: Graph, board: McuBoard, options: object) -> tuple[Finding, ...]:
+    def check(self, graph: Graph, board: Board, options: object) -> tuple[Finding, ...]:
         """Ops without a kernel, and states."""
         found = [
             Finding(
@@ -67,34 +63,27 @@ class CBackend:
             for node in graph.nodes
             if type(node.op) not in KERNELS and not isinstance(node.op, Reshape)
         ]
+        if not isinstance(board, McuBoard):
+            found.append(
+                Finding(Severity.ERROR, f"{board.name} is no microcontroller board", fix="edgeflow boards lists them")
+            )
         if graph.states:
             found.append(Finding(Severity.ERROR, "backend c cannot keep states yet", layer=graph.states[0].name))
         return tuple(found)
 
-    def estimate(self, graph: Graph, board: McuBoard, options: object) -> tuple[Resource, ...]:
+    def estimate(self, graph: Graph, board: Board, options: object) -> tuple[Resource, ...]:
         """Flash, RAM, instructions and latency, and what each layer contributes."""
-        return estimate(graph, board, cast(COptions, options).stack)
+        return estimate(graph, _mcu(board), cast(COptions, options).stack)
 
-    def remedies(self, graph: Graph, board: McuBoard, options: object) -> tuple[Remedy, ...]:
+    def remedies(self, graph: Graph, board: Board, options: object) -> tuple[Remedy, ...]:
         """What halving the costliest layers would save."""
-        return remedies(graph, board, cast(COptions, options).stack)
+        return remedies(graph, _mcu(board), cast(COptions, options).stack)
 
-    def emit(self, graph: Graph, board: McuBoard, options: object) -> Bundle:
-        """The firmware project, with the graph it was made from."""
+    def emit(self, graph: Graph, board: Board, options: object) -> Bundle:
+        """The firmware project."""
         chosen = cast(COptions, options)
         emitted = emit_model(graph, chosen.prefix or None)
-        files = firmware_files(emitted, board, chosen.stack)
-        files |= {f"graph/{name}": content for name, content in to_files(graph).items()}
-        manifest = {
-            "edgeflow": __version__,
-            "schema": 1,
-            "backend": self.name,
-            "board": board.name,
-            "options": dataclasses.asdict(chosen),
-            "graph": emitted.model.digest,
-            "files": {name: sha256(content) for name, content in sorted(files.items())},
-        }
-        return Bundle({**files, MANIFEST: (json.dumps(manifest, indent=1) + "\n").encode()})
+        return Bundle(firmware_files(emitted, _mcu(board), chosen.stack))
 
     def build(self, artefact: Artefact, runner: str, work: Path) -> Program:
         """Compiles for a runner. For `qemu` also the firmware image whose sizes `measure` reads."""
@@ -106,9 +95,10 @@ class CBackend:
             flags = (*COMPILE_FLAGS, *extra)
             binary = gcc.compile_host([model, folder / "verify" / "host.c"], include, work / runner, flags)
             return Program(artefact, runner, work, binary)
-        flags = (*artefact.board.core.gcc_flags, *COMPILE_FLAGS, *LINK_FLAGS)
+        board = _mcu(artefact.board)
+        flags = (*board.core.gcc_flags, *COMPILE_FLAGS, *LINK_FLAGS)
         startup = folder / "src" / "startup.c"
-        boot = [folder / "src" / "boot2.S"] if artefact.board.boot is Boot.RP2040_BOOT2 else []
+        boot = [folder / "src" / "boot2.S"] if board.boot is Boot.RP2040_BOOT2 else []
         sources = [model, folder / "src" / "main.c", startup, *boot]
         gcc.compile_arm(sources, include, folder / "memory.ld", work / "firmware.elf", flags)
         harness = [model, folder / "verify" / "semihost.c", startup]
@@ -118,7 +108,7 @@ class CBackend:
     def run(self, program: Program, inputs: Mapping[str, IntArray]) -> Run:
         """Samples in, outputs out; under QEMU also instructions and stack."""
         emitted = self._emitted(program.artefact)
-        graph, board = program.artefact.graph, program.artefact.board
+        graph, board = program.artefact.graph, _mcu(program.artefact.board)
         packed = _pack(emitted, graph, inputs)
         batch = len(next(iter(inputs.values())))
         if program.runner != "qemu":
@@ -148,6 +138,13 @@ class CBackend:
     def _emitted(self, artefact: Artefact) -> Emitted:
         options = cast(COptions, artefact.options)
         return emit_model(artefact.graph, options.prefix or None)
+
+
+def _mcu(board: Board) -> McuBoard:
+    """The board as what it must be: `check` has a finding for any other."""
+    if not isinstance(board, McuBoard):
+        raise Unsupported(f"{board.name} is no microcontroller board", fix="edgeflow boards lists them")
+    return board
 
 
 def _run_resources(figures: qemu.Figures, board: McuBoard) -> tuple[Resource, ...]:

@@ -49,7 +49,6 @@ def firmware_files(emitted: Emitted, board: McuBoard, stack: int) -> dict[str, b
         "CMakeLists.txt": render("firmware/CMakeLists.txt.j2", **shared),
         "arm-none-eabi.cmake": render("firmware/arm-none-eabi.cmake.j2"),
         "verify/host.c": render("firmware/host.c.j2", **shared),
-        "board.toml": render("firmware/board.toml.j2", board=board),
         "README.md": render("firmware/README.md.j2", **shared),
     }
     if boot2:

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from edgeflow.artifacts import fill
+from edgeflow.backends.artefact import package
 from edgeflow.backends.c.backend import CBackend, COptions
 from edgeflow.backends.c.estimate import FLASH_BAND, RAM_BAND
 from edgeflow.backends.c.firmware import _BOOT2, boot2_checksum
 from edgeflow.backends.protocol import Artefact
-from edgeflow.board import all_boards, load_board, parse_board
-from edgeflow.errors import DoesNotFit
+from edgeflow.board import McuBoard, all_boards, load_board, parse_board
+from edgeflow.errors import DoesNotFit, Unsupported
 from edgeflow.ir.types import TensorType, frozen_array
 from edgeflow.ops.dense import Dense
 from edgeflow.semantics.builder import GraphBuilder
@@ -27,8 +28,8 @@ STRICT = ("-std=c99", "-O2", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-W
 
 def emit(folder: Path, seed: int, board: str = "rpi-pico", **options: int | str) -> Artefact:
     graph, target, chosen = random_graph(seed), load_board(board), COptions(**options)  # pyright: ignore[reportArgumentType]
-    fill(folder, C.emit(graph, target, chosen))
-    return Artefact(folder, "c", graph, target, chosen, "")
+    fill(folder, package(C, graph, target, chosen))
+    return Artefact(folder, "c", graph, target, chosen, "", graph)
 
 
 def test_the_same_graph_gives_the_same_bytes() -> None:
@@ -63,7 +64,7 @@ def test_the_prefix_option_starts_every_public_name(tmp_path: Path) -> None:
     assert "void my_net_run(my_net_arena_t *arena" in header
 
 
-@pytest.mark.parametrize("board", [one.name for one in all_boards()])
+@pytest.mark.parametrize("board", [one.name for one in all_boards(McuBoard)])
 def test_the_project_builds_by_hand_with_cmake(board: str, tmp_path: Path, need_tool: NeedTool) -> None:
     cmake = need_tool("cmake")
     need_tool("arm-none-eabi-gcc")
@@ -73,6 +74,7 @@ def test_the_project_builds_by_hand_with_cmake(board: str, tmp_path: Path, need_
     assert "warning" not in done.stderr
     image = (tmp_path / "out" / "firmware.bin").read_bytes()
     target = load_board(board)
+    assert isinstance(target, McuBoard)
     vectors = 256 if target.boot.value == "rp2040-boot2" else 0
     stack = int.from_bytes(image[vectors : vectors + 4], "little")
     entry = int.from_bytes(image[vectors + 4 : vectors + 8], "little")
@@ -85,7 +87,7 @@ def test_the_project_builds_by_hand_with_cmake(board: str, tmp_path: Path, need_
 
 
 def test_the_board_file_in_the_project_reads_back_as_the_board(tmp_path: Path) -> None:
-    for board in all_boards():
+    for board in all_boards(McuBoard):
         emit(tmp_path, 1, board.name)
         assert parse_board((tmp_path / "board.toml").read_text(), board.name, "board.toml") == board
 
@@ -105,7 +107,7 @@ def test_a_model_larger_than_the_board_is_refused_by_the_linker(
     work = tmp_path / "work"
     work.mkdir()
     with pytest.raises(DoesNotFit, match=r"the linked image exceeds flash by [\d,]+ bytes and ram by [\d,]+ bytes"):
-        C.build(Artefact(tmp_path, "c", graph, board, COptions(), ""), "qemu", work)
+        C.build(Artefact(tmp_path, "c", graph, board, COptions(), "", graph), "qemu", work)
 
 
 @pytest.mark.parametrize("board", ["rpi-pico", "nucleo-f446re"])
@@ -155,5 +157,11 @@ def test_instructions_are_counted_exactly(tmp_path: Path, need_tool: NeedTool) -
 
 
 def test_machines_know_where_their_memory_is() -> None:
-    for board in all_boards():
+    for board in all_boards(McuBoard):
         assert qemu.machine(board.core.qemu_machine).ram_size >= board.ram
+
+
+def test_an_fpga_is_refused_with_the_reason() -> None:
+    with pytest.raises(Unsupported) as caught:
+        package(C, random_graph(1), load_board("icebreaker"), COptions())
+    assert str(caught.value) == ("backend c: icebreaker is no microcontroller board\n  fix: edgeflow boards lists them")

@@ -30,7 +30,7 @@ def run_c(graph: Graph, inputs: dict[str, IntArray], folder: Path, runner: str, 
     fill(folder, C.emit(graph, target, options))
     work = folder / "work"
     work.mkdir(exist_ok=True)
-    return C.run(C.build(Artefact(folder, "c", graph, target, options, ""), runner, work), inputs)
+    return C.run(C.build(Artefact(folder, "c", graph, target, options, "", graph), runner, work), inputs)
 
 
 def assert_exact(graph: Graph, inputs: dict[str, IntArray], run: Run) -> None:
