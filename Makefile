@@ -1,6 +1,6 @@
 # edgeflow's commands for people who work on it. `make demo` is the place to start.
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-all lint clean
+.PHONY: help setup demo test test-all docs lint clean
 .DEFAULT_GOAL := help
 
 EXTRAS ?= train,dev
@@ -26,6 +26,9 @@ test: $(STAMP) ## the tests, without the slow ones
 
 test-all: $(STAMP) ## all tests
 	@$(BIN)/pytest -q -n 2 --dist loadgroup
+
+docs: $(STAMP) ## write docs/supported-layers.md from what the code itself says
+	@$(BIN)/python -m tests.support
 
 bench-%: $(STAMP) ## run benchmarks/%.py, for example: make bench-mcu
 	@$(BIN)/python benchmarks/$*.py

@@ -310,9 +310,8 @@ def prepare_output(output: Path) -> None:
 
 def check_tools(config: Config) -> None:
     """Raises MissingTool now for a compiler or emulator that would be missed after the training."""
-    if any(target.backend == "c" for target in config.targets):
-        for tool in (gcc.HOST, gcc.ARM, qemu.QEMU):
-            tool.path()
+    for name in dict.fromkeys(target.backend for target in config.targets):
+        backend_named(name).need_tools()
 
 
 def _target(

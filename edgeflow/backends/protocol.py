@@ -97,6 +97,10 @@ class Backend(Protocol):
         """The backend's own files. Same input, same bytes. (`artefact.package` adds graph, board and manifest.)"""
         ...
 
+    def need_tools(self) -> None:
+        """Raises MissingTool for a program or package that emitting, building or running would miss."""
+        ...
+
     def build(self, artefact: Artefact, runner: str, work: Path) -> Program:
         """Compiles the artefact for a runner into `work`. Raises MissingTool, ToolFailed, DoesNotFit."""
         ...

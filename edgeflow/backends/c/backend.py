@@ -85,6 +85,11 @@ class CBackend:
         emitted = emit_model(graph, chosen.prefix or None)
         return Bundle(firmware_files(emitted, _mcu(board), chosen.stack))
 
+    def need_tools(self) -> None:
+        """Two compilers and the emulator."""
+        for tool in (gcc.HOST, gcc.ARM, qemu.QEMU):
+            tool.path()
+
     def build(self, artefact: Artefact, runner: str, work: Path) -> Program:
         """Compiles for a runner. For `qemu` also the firmware image whose sizes `measure` reads."""
         prefix = self._emitted(artefact).model.prefix
