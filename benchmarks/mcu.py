@@ -100,7 +100,7 @@ def networks() -> list[Graph]:
 
 def measure(graph: Graph, board: McuBoard) -> dict[str, Any]:
     """One row: estimated and measured figures. Raises RuntimeError when the outputs differ."""
-    backend, options = BACKENDS["c"], COptions()
+    backend, options = BACKENDS["c"], COptions(stack=0)
     inputs = {"x": np.random.default_rng(1).integers(0, 64, (4, *graph.inputs[0].type.shape))}
     expected, _ = interpret(graph, inputs)
     with scratch() as folder:

@@ -95,7 +95,7 @@ def remove_file(path: Path) -> None:
 
 def write_json(path: Path, data: object) -> None:
     """Writes JSON with a trailing newline, whole or not at all."""
-    write_file(path, (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode())
+    write_file(path, (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode(errors="replace"))
 
 
 @contextlib.contextmanager
@@ -105,9 +105,9 @@ def new_folder(target: Path, *, force: bool = False) -> Generator[Path]:
     An existing target is an error unless it is an empty folder, or `force` is set and edgeflow made it
     (it holds `edgeflow.json`): then it is replaced. If the block fails the old target stays as it was.
     """
-    target = target.absolute()
-    _refuse_foreign(target, force=force)
     with disk_errors(target):
+        target = target.resolve()
+        _refuse_foreign(target, force=force)
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     try:
@@ -160,11 +160,21 @@ def _refuse_foreign(target: Path, *, force: bool) -> None:
         raise EdgeflowError(
             "the output folder exists", where=str(target), fix="add --force to replace it, or choose another folder"
         )
+    if target == Path.cwd():
+        raise EdgeflowError(
+            "the output folder is the one that this command runs in",
+            where=str(target),
+            fix="run it from another folder",
+        )
 
 
 def _swap(new: Path, target: Path) -> None:
     if not target.exists():
         new.rename(target)
+        return
+    if not any(target.iterdir()):
+        for child in new.iterdir():
+            child.rename(target / child.name)
         return
     old = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.old."))
     target.rename(old / "was")

@@ -76,7 +76,7 @@ class Verdict:
 def judge(board: Board, resources: Iterable[Resource], limits: Limits) -> Verdict:
     """What a board has, and latency, against a model's resources and the user's limits.
 
-    Measured parts (`static RAM`, `stack`) become one RAM line.
+    Measured parts (`static RAM`, `stack`, `stack reserve`) become one RAM line.
     """
     totals = {one.name: one for one in resources if one.layer is None}
     if "RAM" not in totals and "static RAM" in totals:
@@ -106,10 +106,10 @@ class Capacity:
 def capacities(board: Board) -> tuple[Capacity, ...]:
     """Everything on a board that a model uses up, in the order in which a verdict lists it."""
     if isinstance(board, McuBoard):
-        flash, ram = board.flash_regions[0].name, board.ram_regions[0].name
+        flash, ram = board.flash_regions[0], board.ram_regions[0]  # what the linker script uses
         return (
-            Capacity("flash", board.flash, _said(board, flash)),
-            Capacity("RAM", board.ram, _said(board, ram)),
+            Capacity("flash", flash.size, _said(board, flash.name)),
+            Capacity("RAM", ram.size, _said(board, ram.name)),
         )
     if isinstance(board, FpgaBoard):
         return (
@@ -134,14 +134,13 @@ def _line(used: Resource, has: float | None, source: str | None, limit: float | 
 
 
 def _measured_ram(totals: dict[str, Resource]) -> Resource:
-    static, stack = totals["static RAM"], totals.get("stack")
-    if stack is None:
-        return replace(static, name="RAM")
-    source = Source(
-        SourceKind.MEASURED,
-        f"{static.value:,.0f} B static in the linked image + {stack.value:,.0f} B stack painted under QEMU",
-    )
-    return Resource("RAM", static.value + stack.value, Unit.BYTES, source)
+    """Static data and the stack: what is reserved for it, or what it was seen to use where that is more."""
+    static = totals["static RAM"]
+    stack = max((totals[name].value for name in ("stack", "stack reserve") if name in totals), default=0)
+    told = f"{static.value:,.0f} B static in the linked image + {stack:,.0f} B stack"
+    if "stack" in totals:
+        told += f" ({totals['stack'].value:,.0f} B of it used, painted under QEMU)"
+    return Resource("RAM", static.value + stack, Unit.BYTES, Source(SourceKind.MEASURED, told))
 
 
 def early_verdict(backend: Backend, graph: Graph, board: Board, options: object, limits: Limits) -> Verdict:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json as json_module
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 from typer.core import TyperGroup
@@ -60,9 +62,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+Q = TypeVar("Q", bound=float)
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only results: no progress.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace an output folder that edgeflow made before.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace an output folder of edgeflow's, with all in it.")]
 BoardName = Annotated[str, typer.Option("--board", "-b", help="A board's name (edgeflow boards) or a .toml file.")]
 BackendName = Annotated[str, typer.Option("--backend", help="What to generate: c.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="Backend option NAME=VALUE, such as stack=1024.")]
@@ -74,6 +77,9 @@ _EXISTS = "A model file (.keras, .h5), an imported folder or a built one."
 
 def main() -> None:
     """The program. Exit codes: 0 fine; 1 the answer is no; 2 bad input or a missing tool; 130 Ctrl-C."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     app()
 
 
@@ -142,14 +148,24 @@ def _limits(latency: str | None, ram: str | None, flash: str | None) -> Any:
     from edgeflow.budget import Limits
     from edgeflow.units import parse_bytes, parse_seconds
 
+    return Limits(
+        flash=_amount("--flash", flash, parse_bytes, "64 KiB"),
+        ram=_amount("--ram", ram, parse_bytes, "16 KiB"),
+        latency=_amount("--latency", latency, parse_seconds, "50 ms"),
+    )
+
+
+def _amount(option: str, text: str | None, parse: Callable[[str], Q], example: str) -> Q | None:
+    if text is None:
+        return None
+    fix = f'write a number above 0 and a unit: {option} "{example}"'
     try:
-        return Limits(
-            flash=parse_bytes(flash) if flash else None,
-            ram=parse_bytes(ram) if ram else None,
-            latency=parse_seconds(latency) if latency else None,
-        )
+        amount = parse(text)
     except ValueError as error:
-        raise EdgeflowError(f"limit {error}", fix='write a number and a unit: --ram "16 KiB"') from None
+        raise EdgeflowError(f"{option}: {error}", fix=fix) from None
+    if amount <= 0:
+        raise EdgeflowError(f"{option} is zero", fix=fix)
+    return amount
 
 
 def _verdict_json(verdict: Any) -> dict[str, object]:
@@ -170,6 +186,7 @@ def _verdict_json(verdict: Any) -> dict[str, object]:
 def run(
     config: Annotated[Path, typer.Argument(help="The recipe, edgeflow.toml.")],
     fresh: Annotated[bool, typer.Option("--fresh", help="Train again, even if nothing changed.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace firmware folders that you have changed.")] = False,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -185,7 +202,7 @@ def run(
     console = _console()
     chosen = load_config(config)
     with watcher(console, quiet=quiet or json) as seen:
-        record = pipeline.run(chosen, seen, fresh=fresh)
+        record = pipeline.run(chosen, seen, fresh=fresh, force=force)
     if json:
         _print_json(to_json(record))
     else:
@@ -284,6 +301,7 @@ def predict(
         return
     _say(f"{vectors.samples} samples -> {output / 'vectors.npz'}")
     _say(f"  next: edgeflow build {student} --board nucleo-f446re -o firmware")
+    _say(f"        edgeflow verify firmware --vectors {output / 'vectors.npz'}")
 
 
 @app.command("import")
@@ -376,10 +394,9 @@ def verify(
     Example: `edgeflow verify firmware --vectors vectors/vectors.npz`
     """
     from edgeflow import pipeline
-    from edgeflow.backends.artefact import edited_files
     from edgeflow.report.progress import watcher
     from edgeflow.report.record import comparison_record, to_json
-    from edgeflow.report.terminal import line, show_comparisons, show_verdict
+    from edgeflow.report.terminal import line, show_comparisons, show_skipped, show_verdict
     from edgeflow.vectors import read_vectors
 
     console = _console()
@@ -389,11 +406,12 @@ def verify(
             folder, given, tuple(runner) if runner else None, limits, lambda what: seen.stage("verify", what)
         )
     record = pipeline.record_verification(folder, vectors, found, verdict, artefact)
-    edited = edited_files(folder)
+    edited = record.edited
     if json:
-        _print_json({**to_json(record), "edited": list(edited)})
+        _print_json(to_json(record))
     else:
         show_comparisons(console, found.samples, comparison_record(found.comparisons[0]), record.targets)
+        show_skipped(console, record.skipped)
         if edited:
             line(console, f"  note: changed since edgeflow wrote it: {', '.join(edited)}")
         line(console, "")
@@ -410,20 +428,24 @@ def report(
 
     Example: `edgeflow report examples/digits/build/digits`
     """
+    from edgeflow import pipeline
     from edgeflow.report.html import write_page
     from edgeflow.report.record import read_record, to_json
     from edgeflow.report.terminal import line, show_record
 
     record = read_record(folder)
+    changed = pipeline.changed_since(folder, record)
     page = write_page(folder if folder.is_dir() else folder.parent, record)
     if json:
-        _print_json({**to_json(record), "page": str(page)})
+        _print_json({**to_json(record), "page": str(page), "changed_since": list(changed)})
     else:
         console = _console()
         show_record(console, record)
         line(console, "")
+        if changed:
+            line(console, f"  NOT verified as it stands: changed since: {', '.join(changed)}", style="bold red")
         line(console, f"  {page}")
-    _answer(record.bit_exact and record.fits)
+    _answer(record.bit_exact and record.fits and not changed)
 
 
 @app.command()

@@ -12,7 +12,7 @@ from edgeflow.artifacts import fill, scratch
 from edgeflow.backends.artefact import backend_named
 from edgeflow.backends.protocol import Artefact, Backend
 from edgeflow.board import Board, McuBoard
-from edgeflow.errors import DoesNotFit, EdgeflowError, ToolFailed
+from edgeflow.errors import DoesNotFit, EdgeflowError, ToolFailed, Unsupported
 from edgeflow.ir.graph import Graph, Node, Output
 from edgeflow.ir.types import Dyadic, IntArray
 from edgeflow.resource import Resource
@@ -65,13 +65,15 @@ class Adaptation:
 class Conformance:
     """What a verification found for one artefact. `accuracy` (0 to 1) is the model's own and needs labels.
 
-    Where the target needs other arithmetic, `adaptation` says what that changed, `adapted_accuracy` what it costs.
+    `skipped` says which runners cannot run for this board, and why. Where the target needs other arithmetic,
+    `adaptation` says what that changed, `adapted_accuracy` what it costs.
     """
 
     samples: int
     comparisons: tuple[Comparison, ...]
     accuracy: float | None
     adaptation: Adaptation | None = None
+    skipped: tuple[str, ...] = ()
     adapted_accuracy: float | None = None
 
     @property
@@ -116,9 +118,15 @@ def compare_predict(graph: Graph, vectors: Vectors, outputs: Mapping[str, IntArr
             )
         tensor, given = graph.tensor(output.tensor), vectors.outputs[output.name]
         expected = outputs[output.name]
-        if given.shape != expected.shape or not isinstance(tensor.label, Dyadic):
+        if not isinstance(tensor.label, Dyadic):
             raise EdgeflowError(
-                f"output '{output.name}' of the vectors has shape {given.shape}, the model gives {expected.shape}"
+                f"output '{output.name}' has no power-of-two unit, so predict cannot be compared exactly",
+                fix="verify it against its own runtime instead",
+            )
+        if given.shape != expected.shape:
+            raise EdgeflowError(
+                f"output '{output.name}' of the vectors has shape {given.shape}, the model gives {expected.shape}",
+                fix="make them from this model: edgeflow predict MODEL --data F -o D",
             )
         got, inexact = exact_integers(given, tensor.label)
         wrong = (got != expected) | inexact
@@ -157,13 +165,20 @@ def verify_artefact(
     meant, _ = interpret(source, inputs)
     expected, _ = interpret(graph, inputs)
     found = [compare_predict(source, vectors, meant)]
+    skipped: list[str] = []
     adapted = None if graph is source else adaptation(source, graph, meant, expected)
     for runner, title in chosen:
         told(title)
-        with scratch() as work:
-            program = backend.build(artefact, runner, work)
-            done = backend.run(program, inputs)
-            measured = (*backend.measure(program), *done.resources)
+        try:
+            with scratch() as work:
+                program = backend.build(artefact, runner, work)
+                done = backend.run(program, inputs)
+                measured = (*backend.measure(program), *done.resources)
+        except Unsupported as error:
+            if runners:
+                raise
+            skipped.append(f"{title}: {error.what}")
+            continue
         one = compare(graph, runner, title, expected, done.outputs)
         if one.first:
             one = replace(one, first=locate(artefact, runner, inputs, one.first))
@@ -173,6 +188,7 @@ def verify_artefact(
         tuple(found),
         accuracy(source, vectors, meant),
         adapted,
+        tuple(skipped),
         None if adapted is None else accuracy(graph, vectors, expected),
     )
 

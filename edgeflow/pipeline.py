@@ -10,8 +10,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import Protocol
 
-from edgeflow.artifacts import MANIFEST, Bundle, file_digest, mark, new_folder, scratch, write_bundle
-from edgeflow.backends.artefact import backend_named, load_artefact, package, parse_options, refuse
+from edgeflow.artifacts import MANIFEST, Bundle, file_digest, mark, new_folder, remove_file, scratch, write_bundle
+from edgeflow.backends.artefact import (
+    added_files,
+    backend_named,
+    edited_files,
+    load_artefact,
+    package,
+    parse_options,
+    refuse,
+)
 from edgeflow.backends.protocol import Artefact
 from edgeflow.board import Board, load_board
 from edgeflow.budget import Limits, Verdict, early_verdict, explain, judge
@@ -20,6 +28,7 @@ from edgeflow.errors import DoesNotFit, EdgeflowError, MissingTool
 from edgeflow.frontends import load_model
 from edgeflow.ir.graph import Graph
 from edgeflow.report.html import write_page
+from edgeflow.report.record import NAME as RECORD
 from edgeflow.report.record import (
     RunRecord,
     StepRecord,
@@ -123,7 +132,7 @@ def measured_verdict(artefact: Artefact, found: Conformance, limits: Limits) -> 
     estimated = backend.estimate(artefact.graph, artefact.board, artefact.options)
     measured = [one for comparison in found.comparisons for one in comparison.resources]
     names = {one.name for one in measured}
-    if {"static RAM", "stack"} <= names:
+    if "static RAM" in names:
         names.add("RAM")
     resources = [*measured, *(one for one in estimated if one.layer is None and one.name not in names)]
     return explain(judge(artefact.board, resources, limits), backend, artefact.graph, artefact.options, limits)
@@ -136,8 +145,12 @@ def verify(
     limits: Limits | None = None,
     told: Callable[[str], None] = lambda _: None,
 ) -> tuple[Artefact, Conformance, Verdict]:
-    """Verifies a built folder on vectors and judges what was measured."""
+    """Verifies a built folder on vectors and judges what was measured.
+
+    A run.json of an earlier verification is removed first: it must not outlive a failure.
+    """
     artefact = load_artefact(folder)
+    remove_file(folder / RECORD)
     found = verify_artefact(artefact, vectors, runners, told)
     return artefact, found, measured_verdict(artefact, found, limits or Limits())
 
@@ -153,9 +166,18 @@ def record_verification(
         steps=(StepRecord("integer graph", accuracy=found.accuracy),),
         reference=comparison_record(found.comparisons[0]),
         targets=target_records(verdict, artefact.backend, str(folder), found),
+        edited=edited_files(folder),
+        skipped=found.skipped,
     )
     write_record(folder, record)
     return record
+
+
+def changed_since(folder: Path, record: RunRecord) -> tuple[str, ...]:
+    """Files of a built folder that are no longer those that were verified; empty for another folder."""
+    if not (folder / MANIFEST).is_file() or not (folder / "board.toml").is_file():
+        return ()
+    return tuple(name for name in edited_files(folder) if name not in record.edited)
 
 
 def versions() -> dict[str, str]:
@@ -189,20 +211,60 @@ def check_config(config: Config, board: Board | None) -> list[Checked]:
         graph = load_model(build_student(config, folder))
     targets = config.targets if board is None else (Target(board=board.name),)
     return [
-        check(graph, board or load_board(one.board), one.backend, one.options, config_limits(config)) for one in targets
+        check(graph, board or known, one.backend, one.options, config_limits(config))
+        for one, known in zip(targets, [board] if board else target_boards(config), strict=True)
     ]
 
 
-def run(config: Config, watcher: Watcher, *, fresh: bool = False) -> RunRecord:
+def target_boards(config: Config) -> list[Board]:
+    """The targets' boards; a path is relative to the recipe's folder. Also checks backends and their options.
+
+    Raises EdgeflowError with the recipe's line for an unknown one.
+    """
+    found: list[Board] = []
+    for index, target in enumerate(config.targets):
+        is_path = target.board.endswith(".toml") or "/" in target.board
+        key = "board"
+        try:
+            found.append(load_board(config.resolve(target.board) if is_path else target.board))
+            key = "backend"
+            backend = backend_named(target.backend)
+            key = "options"
+            parse_options(backend, target.options)
+        except EdgeflowError as error:
+            if error.where:
+                raise
+            raise config.error(("targets", index, key), error.what, error.fix) from None
+    return found
+
+
+def refuse_changed(config: Config) -> None:
+    """Raises EdgeflowError when a target's folder holds a file that the user changed or added."""
+    for target in config.targets:
+        folder = config.output / target_folder(target, config.targets)
+        touched = (*edited_files(folder), *added_files(folder)) if (folder / MANIFEST).is_file() else ()
+        if touched:
+            raise EdgeflowError(
+                f"you changed or added {', '.join(touched[:3])}{' ...' if len(touched) > 3 else ''}, "
+                "and building anew would lose that",
+                where=str(folder),
+                fix="copy the folder elsewhere, or add --force to replace it",
+            )
+
+
+def run(config: Config, watcher: Watcher, *, fresh: bool = False, force: bool = False) -> RunRecord:
     """Everything in a recipe: train, predict, import, build and verify every target, report.
 
-    Steps whose inputs have not changed are taken from a former run unless `fresh`.
+    Steps whose inputs have not changed are taken from a former run unless `fresh`. A target's folder in which
+    the user changed or added a file is replaced only with `force`.
     Raises EdgeflowError; a target that does not fit, or differs, is in the record and not an error.
     """
     output = config.output
     prepare_output(output)
-    boards = [load_board(target.board) for target in config.targets]
+    boards = target_boards(config)
     check_tools(config)
+    if not force:
+        refuse_changed(config)
     watcher.stage("check", "will it fit, before training")
     for checked, target in zip(check_config(config, None), config.targets, strict=True):
         watcher.verdict(checked.verdict, f"{target.board} ({target.backend})")
@@ -214,9 +276,11 @@ def run(config: Config, watcher: Watcher, *, fresh: bool = False) -> RunRecord:
     graph = import_model(output / "student.keras", output / "graph", force=True)
     watcher.done("import", f"{len(graph.nodes)} ops, graph {graph_digest(graph)[:12]}")
     records: list[TargetRecord] = []
+    skipped: list[str] = []
     conformance: Conformance | None = None
     for board, target in zip(boards, config.targets, strict=True):
         conformance, verdict, folder = _target(config, graph, board, target, vectors, watcher)
+        skipped += [f"{target.board} {target.backend}: {one}" for one in conformance.skipped]
         records += target_records(verdict, target.backend, str(folder), conformance)
     assert conformance is not None
     steps.append(StepRecord("integer graph", accuracy=conformance.accuracy, path=str(output / "graph")))
@@ -228,6 +292,7 @@ def run(config: Config, watcher: Watcher, *, fresh: bool = False) -> RunRecord:
         steps=tuple(steps),
         reference=comparison_record(conformance.comparisons[0]),
         targets=tuple(records),
+        skipped=tuple(skipped),
     )
     write_record(output, record)
     write_page(output, record)

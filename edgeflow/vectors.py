@@ -117,7 +117,8 @@ def _vectors(arrays: Mapping[str, npt.NDArray[np.generic]], where: str) -> Vecto
     for key, array in arrays.items():
         part, slash, name = key.partition("/")
         if slash and name and part in parts:
-            parts[part][name] = _floats(f'"{key}"', array, where)
+            read = _exact_floats if part == "output" else _floats
+            parts[part][name] = read(f'"{key}"', array, where)
         elif key != "labels":
             raise EdgeflowError(f'holds "{key}", which is no part of test vectors', where=where, fix=_MAKE)
     for part, found in parts.items():
@@ -147,7 +148,20 @@ def _floats(name: str, array: npt.NDArray[np.generic], where: str) -> FloatArray
             where=where,
             fix="give floats or integers of shape (samples, ...)",
         )
-    return array.astype(np.float32)
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32)
+
+
+def _exact_floats(name: str, array: npt.NDArray[np.generic], where: str) -> FloatArray:
+    """A model's answers as float32: what is compared bit for bit must not be rounded first."""
+    single = _floats(name, array, where)
+    if not np.array_equal(single.astype(array.dtype), array, equal_nan=array.dtype.kind == "f"):
+        raise EdgeflowError(
+            f"{name} is {array.dtype} and holds values that float32, which QKeras computes in, cannot",
+            where=where,
+            fix="give the outputs as float32",
+        )
+    return single
 
 
 def _labels(name: str, array: npt.NDArray[np.generic] | None, samples: int, where: str) -> LabelArray | None:

@@ -42,8 +42,10 @@ def random_requant(rng: np.random.Generator, kind: TensorType) -> Requant:
     stages = [Stage(parameter(max(0, magnitude - 14), max(0, magnitude - 6)), rounding(rng))]
     if rng.random() < 0.3:
         stages.insert(0, Stage(parameter(0, 4), rounding(rng)))
-    lo = parameter(-200, 0)
-    return Requant(pre, multiplier, tuple(stages), parameter(-9, 9), lo, frozen_array(lo.max() + 0 * lo + 255))
+    reach = pick(rng, 200, 200, 70_000, 5_000_000_000)
+    lo = parameter(-reach, reach // 4)
+    hi = frozen_array(lo.max() + 0 * lo + reach + 55)
+    return Requant(pre, multiplier, tuple(stages), parameter(-9, 9), lo, hi)
 
 
 def rounding(rng: np.random.Generator) -> Rounding:

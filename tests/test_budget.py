@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from edgeflow.backends.c.backend import CBackend, COptions
-from edgeflow.board import McuBoard, load_board
-from edgeflow.budget import Limits, early_verdict, judge
+from edgeflow.board import McuBoard, Region, RegionKind, load_board
+from edgeflow.budget import Limits, capacities, early_verdict, judge
 from edgeflow.ir.types import TensorType, frozen_array
 from edgeflow.ops.conv import Conv
 from edgeflow.resource import Resource, Source, SourceKind, Unit
@@ -63,14 +64,25 @@ def test_an_estimate_near_the_limit_is_not_certain(tiny: McuBoard, ram: int, cer
 
 
 def test_measured_ram_is_static_data_and_painted_stack(tiny: McuBoard) -> None:
-    parts = (
+    parts = [
         Resource("flash", 1000, Unit.BYTES, MEASURED),
         Resource("static RAM", 1900, Unit.BYTES, MEASURED),
         Resource("stack", 160, Unit.BYTES, MEASURED),
-    )
+    ]
     line = judge(tiny, parts, Limits()).lines[1]
     assert (line.used, line.fits) == (2060, False)
-    assert str(line.source) == "measured: 1,900 B static in the linked image + 160 B stack painted under QEMU"
+    told = "measured: 1,900 B static in the linked image + 160 B stack (160 B of it used, painted under QEMU)"
+    assert str(line.source) == told
+    parts.append(Resource("stack reserve", 512, Unit.BYTES, MEASURED))
+    line = judge(tiny, parts, Limits()).lines[1]
+    assert line.used == 2412
+    assert "+ 512 B stack (160 B of it used, painted under QEMU)" in str(line.source)
+
+
+def test_only_the_memory_that_the_linker_script_uses_counts(tiny: McuBoard) -> None:
+    more = replace(tiny, memories=(*tiny.memories, Region("ccm", RegionKind.RAM, 0x30000000, Bytes(1 << 16))))
+    assert more.ram == tiny.ram + (1 << 16)
+    assert [one.amount for one in capacities(more)] == [one.amount for one in capacities(tiny)]
 
 
 def test_a_no_names_the_layer_what_would_help_and_the_next_board(tiny: McuBoard) -> None:

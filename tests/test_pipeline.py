@@ -150,3 +150,45 @@ def test_a_missing_compiler_is_told_before_any_training(
     assert capsys.readouterr().err == (
         "error: EDGEFLOW_ARM_GCC=/nowhere/arm-gcc is not a program\n  fix: correct or unset EDGEFLOW_ARM_GCC\n"
     )
+
+
+@pytest.mark.xdist_group("training")
+def test_a_users_own_files_in_a_firmware_folder_are_not_lost(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], need_tool: NeedTool
+) -> None:
+    for tool in ("gcc", "arm-none-eabi-gcc", "qemu-system-arm"):
+        need_tool(tool)
+    assert run(monkeypatch, "run", recipe) == 0
+    folder = recipe.parent / "out" / "rpi-pico-c"
+    (folder / "mine.c").write_text("int mine;\n")
+    (folder / "src" / "main.c").write_text("int main(void) { return 0; }\n")
+    capsys.readouterr()
+    assert run(monkeypatch, "run", recipe) == 2
+    assert capsys.readouterr().err == (
+        f"error: {folder}: you changed or added src/main.c, mine.c, and building anew would lose that\n"
+        "  fix: copy the folder elsewhere, or add --force to replace it\n"
+    )
+    assert (folder / "mine.c").read_text() == "int mine;\n"
+    assert run(monkeypatch, "run", recipe, "--force") == 0
+    assert not (folder / "mine.c").exists()
+
+
+def test_a_recipes_board_path_starts_at_the_recipe_and_errors_name_its_line(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], root: Path
+) -> None:
+    text = recipe.read_text()
+    (recipe.parent / "mine.toml").write_text((root / "boards" / "rpi-pico.toml").read_text())
+    for board, message in {
+        "rpi-pic": 'unknown board "rpi-pic"; did you mean "rpi-pico"?',
+        "./none.toml": f"{recipe.parent / 'none.toml'}: no such file",
+    }.items():
+        recipe.write_text(text.replace('board = "rpi-pico"', f'board = "{board}"'))
+        assert run(monkeypatch, "run", recipe) == 2
+        error = capsys.readouterr().err
+        assert message in error
+    recipe.write_text(text.replace('board = "rpi-pico"', 'board = "./mine.toml"').replace("stack = 1024", "stack = 3"))
+    assert run(monkeypatch, "run", recipe) == 2
+    line = recipe.read_text().splitlines().index("options = { stack = 3 }") + 1
+    assert capsys.readouterr().err == (
+        f"error: {recipe}:{line}: backend c: stack is 3; it must be a multiple of 8 from 0 to 16777216 bytes\n"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Mapping
@@ -54,8 +55,9 @@ def _convert(name: str, value: object, kind: type) -> object:
             return value
     elif kind is bool and value in ("true", "false"):
         return value == "true"
-    elif kind is int and value.lstrip("-").isdigit():
-        return int(value)
+    elif kind is int:
+        with contextlib.suppress(ValueError):
+            return int(value)
     raise EdgeflowError(f'option "{name}" needs a value of type {kind.__name__}, not {value!r}')
 
 
@@ -105,6 +107,7 @@ def load_artefact(folder: Path) -> Artefact:
         board = parse_board((folder / "board.toml").read_text(), str(manifest["board"]), str(folder / "board.toml"))
         options = parse_options(backend, manifest["options"])
         digest = str(manifest["graph"])
+        _written(folder)
     except FileNotFoundError as error:
         name = Path(str(error.filename)).name
         raise EdgeflowError(
@@ -115,15 +118,34 @@ def load_artefact(folder: Path) -> Artefact:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise EdgeflowError(f"damaged {MANIFEST}: {error}", where=str(folder), fix="build it again") from None
     source = load_graph(folder / "graph")
+    if digest != graph_digest(source):
+        raise EdgeflowError(
+            f"the graph in it is not the one that {MANIFEST} names", where=str(folder), fix="build it again"
+        )
     graph = load_graph(folder / "adapted") if (folder / "adapted").is_dir() else source
     return Artefact(folder, backend.name, graph, board, options, digest, source)
 
 
 def edited_files(folder: Path) -> tuple[str, ...]:
     """Files that are no longer as edgeflow wrote them: what runs is then the user's own version."""
-    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     return tuple(
         name
-        for name, digest in manifest["files"].items()
+        for name, digest in _written(folder).items()
         if not (folder / name).is_file() or file_digest(folder / name) != digest
     )
+
+
+def added_files(folder: Path) -> tuple[str, ...]:
+    """Files that edgeflow did not write, but for its own reports and what a build leaves in `build/`."""
+    known = {*_written(folder), MANIFEST, "run.json", "report.html"}
+    present = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file())
+    return tuple(str(path) for path in present if path.as_posix() not in known and path.parts[0] != "build")
+
+
+def _written(folder: Path) -> dict[str, str]:
+    """The manifest's files and digests. Raises EdgeflowError for a damaged one."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        return {str(name): str(digest) for name, digest in manifest["files"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise EdgeflowError(f"damaged {MANIFEST}: {error}", where=str(folder), fix="build it again") from None

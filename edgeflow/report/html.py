@@ -15,7 +15,7 @@ NAME = "report.html"
 def write_page(folder: Path, record: RunRecord) -> Path:
     """Writes `report.html` beside run.json. It needs no network and runs no script."""
     path = folder / NAME
-    write_file(path, page(record).encode())
+    write_file(path, page(record).encode(errors="replace"))
     return path
 
 

@@ -117,7 +117,10 @@ class TargetRecord:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A whole run. `reference` is the trained model's own `predict` against the integer graph."""
+    """A whole run. `reference` is the trained model's own `predict` against the integer graph.
+
+    `edited` names generated files that were changed before they were verified, `skipped` runners that could not run.
+    """
 
     __pydantic_config__: ClassVar[dict[str, str]] = _STRICT
     name: str
@@ -126,13 +129,16 @@ class RunRecord:
     steps: tuple[StepRecord, ...]
     reference: ComparisonRecord | None
     targets: tuple[TargetRecord, ...]
+    edited: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
     schema: int = SCHEMA
     edgeflow: str = field(default=__version__)
 
     @property
     def bit_exact(self) -> bool:
-        """Whether every comparison is."""
-        return all(one.bit_exact for one in self.targets) and (self.reference is None or self.reference.bit_exact)
+        """Whether anything was compared, and nothing differed."""
+        compared = [*self.targets, *([self.reference] if self.reference else [])]
+        return bool(self.targets) and all(one.mismatches == 0 for one in compared)
 
     @property
     def fits(self) -> bool:

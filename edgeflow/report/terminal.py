@@ -80,8 +80,8 @@ def show_verdict(console: Console, verdict: Verdict, next_command: str | None = 
     line(console, "")
     show_budget(console, [budget_record(one) for one in verdict.lines])
     line(console, "")
+    doubt = "" if verdict.certain else ", but closer to the limit than the estimate is sure: build it to know"
     if verdict.fits:
-        doubt = "" if verdict.certain else ", but closer to the limit than the estimate is sure: build it to know"
         text = Text.assemble(("  FITS", "bold green"), doubt)
         if next_command:
             text.append(f"   next: {next_command}")
@@ -89,7 +89,7 @@ def show_verdict(console: Console, verdict: Verdict, next_command: str | None = 
         return
     failing = [one for one in verdict.lines if not one.fits]
     names = ", ".join(f"{one.name} {_over(one.used, one.available or 0.0, one.unit.value)}" for one in failing)
-    console.print(Text.assemble(("  DOES NOT FIT", "bold red"), f"   {names}"), soft_wrap=True)
+    console.print(Text.assemble(("  DOES NOT FIT", "bold red"), f"   {names}{doubt}"), soft_wrap=True)
     _show_cost(console, verdict)
 
 
@@ -198,6 +198,13 @@ def show_record(console: Console, record: RunRecord) -> None:
             show_budget(console, budget)
             fits = all(one.fits is not False for one in group)
             console.print(Text("  FITS" if fits else "  DOES NOT FIT", style="bold green" if fits else "bold red"))
+    show_skipped(console, record.skipped)
+
+
+def show_skipped(console: Console, skipped: Sequence[str]) -> None:
+    """Runners that could not run, and why."""
+    for one in skipped:
+        line(console, f"  not run: {one}")
 
 
 def _by_target(targets: Iterable[TargetRecord]) -> dict[tuple[str, str], list[TargetRecord]]:

@@ -48,7 +48,8 @@ def _check(finished: Finished, output: Path) -> None:
     if over:
         told = " and ".join(f"{region} by {amount:,} bytes" for region, amount in over.items())
         raise DoesNotFit(f"the linked image exceeds {told}", fix="edgeflow check shows what takes the memory")
-    first = next((line for line in errors.splitlines() if "error" in line.lower()), None)
+    lines = [line for line in errors.splitlines() if not line.startswith("collect2")]
+    first = next((line for line in lines if "error" in line.lower()), None)
     if first:
         name = Path(finished.argv[0]).name
         raise ToolFailed(f"{name} refused the generated code: {first.strip()}", where=output.name)

@@ -39,13 +39,18 @@ _FAULTS = {
 
 @dataclass(frozen=True)
 class Figures:
-    """What an emulated run counted: samples, stack bytes, instructions (least, most, total over samples)."""
+    """What an emulated run counted: samples, stack bytes, instructions (least, most, total over samples).
+
+    `overflows` counts the samples that ran longer than the timer holds (2**32 ticks, 1.34e9 instructions):
+    with any, the instruction counts mean nothing.
+    """
 
     samples: int
     stack: int
     least: int
     most: int
     total: int
+    overflows: int
 
 
 def machine(name: str) -> Machine:
@@ -78,7 +83,8 @@ def run_image(image: Path, machine_name: str, work: Path, *, seconds: float) -> 
         raise ToolFailed(f"the firmware stopped under QEMU: {_FAULTS[done.code]}", where=image.name)
     check(done, "QEMU failed", where=image.name)
     try:
-        samples, stack, least, most, low, high = struct.unpack("<6I", (work / "figures.bin").read_bytes())
+        content = (work / "figures.bin").read_bytes()
+        samples, stack, least, most, low, high, overflows = struct.unpack("<7I", content)
     except (OSError, struct.error):
         raise ToolFailed("the firmware left no figures under QEMU", where=image.name) from None
-    return Figures(samples, stack, least, most, low | high << 32)
+    return Figures(samples, stack, least, most, low | high << 32, overflows)

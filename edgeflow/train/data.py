@@ -17,6 +17,7 @@ from edgeflow.train.usercode import call, load_function
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 _HELD_OUT = 360
+_MOST_CLASSES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -140,5 +141,11 @@ def _labels(values: object, key: str, samples: int, where: str) -> npt.NDArray[n
             f"{key} is {array.dtype} of shape {array.shape}; labels are integers from 0 of shape ({samples},)",
             where=where,
             fix="give one class number a sample, not one-hot rows",
+        )
+    if array.max() >= _MOST_CLASSES:
+        raise EdgeflowError(
+            f"{key} holds class {array.max()}; edgeflow trains for up to {_MOST_CLASSES:,} classes",
+            where=where,
+            fix="number the classes from 0 without gaps",
         )
     return array.astype(np.int64)

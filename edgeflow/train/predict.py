@@ -38,8 +38,14 @@ def predict(
     model = load_model(student)
     given = _fitting(model, inputs)
     arrays = [given[name] for name in _names(model.inputs)]
-    with quiet():
-        result = model.predict(arrays[0] if len(arrays) == 1 else arrays, batch_size=batch, verbose=0)  # pyright: ignore[reportArgumentType]
+    try:
+        with quiet():
+            result = model.predict(arrays[0] if len(arrays) == 1 else arrays, batch_size=batch, verbose=0)  # pyright: ignore[reportArgumentType]
+    except Exception as error:  # noqa: BLE001 - Keras raises what it likes
+        said = " ".join(str(error).split())[:200]
+        raise EdgeflowError(
+            f"Keras cannot run this model: {said}", where=str(student), fix="try model.predict on it in Python"
+        ) from None
     results = result.values() if isinstance(result, dict) else result if isinstance(result, list | tuple) else [result]
     outputs = dict(zip(_names(model.outputs), (np.asarray(one, dtype=np.float32) for one in results), strict=True))
     return given, outputs

@@ -24,16 +24,24 @@ from edgeflow.resource import Finding, Resource, Severity, Source, SourceKind, U
 from edgeflow.toolchain import elf, gcc, qemu
 from edgeflow.toolchain.process import Limits, check, run
 
+_RESERVE = Source(SourceKind.MEASURED, "set by the option stack; the linker keeps it free")
 _STDERR = "runtime error"
 _SANITIZE = ("-fsanitize=undefined,address", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g")
 
 
 @dataclass(frozen=True)
 class COptions:
-    """What a user may choose. `prefix` starts every public C name; `stack` is reserved in RAM, in bytes."""
+    """What a user may choose. `prefix` starts every public C name; `stack` is reserved in RAM, in bytes.
+
+    Raises ValueError for a stack that is no multiple of 8 from 0 to 16 MiB.
+    """
 
     prefix: str = ""
     stack: int = 512
+
+    def __post_init__(self) -> None:
+        if self.stack % 8 or not 0 <= self.stack <= 1 << 24:
+            raise ValueError(f"stack is {self.stack}; it must be a multiple of 8 from 0 to 16777216 bytes")
 
 
 class CBackend:
@@ -101,6 +109,7 @@ class CBackend:
             binary = gcc.compile_host([model, folder / "verify" / "host.c"], include, work / runner, flags)
             return Program(artefact, runner, work, binary)
         board = _mcu(artefact.board)
+        qemu.machine(board.core.qemu_machine)
         flags = (*board.core.gcc_flags, *COMPILE_FLAGS, *LINK_FLAGS)
         startup = folder / "src" / "startup.c"
         boot = [folder / "src" / "boot2.S"] if board.boot is Boot.RP2040_BOOT2 else []
@@ -138,6 +147,7 @@ class CBackend:
         return (
             Resource("flash", sizes.flash, Unit.BYTES, source),
             Resource("static RAM", sizes.ram, Unit.BYTES, source),
+            Resource("stack reserve", cast(COptions, program.artefact.options).stack, Unit.BYTES, _RESERVE),
         )
 
     def _emitted(self, artefact: Artefact) -> Emitted:
@@ -153,12 +163,15 @@ def _mcu(board: Board) -> McuBoard:
 
 
 def _run_resources(figures: qemu.Figures, board: McuBoard) -> tuple[Resource, ...]:
+    stack = Resource("stack", figures.stack, Unit.BYTES, Source(SourceKind.MEASURED, "painted, under QEMU"))
+    if figures.overflows:
+        return (stack,)
     mean = figures.total / max(figures.samples, 1)
     counted = Source(SourceKind.MEASURED, f"QEMU {board.core.qemu_machine}, mean of {figures.samples} samples")
     return (
         Resource("instructions", mean, Unit.INSTRUCTIONS, counted),
         Resource("instructions, most", figures.most, Unit.INSTRUCTIONS, counted),
-        Resource("stack", figures.stack, Unit.BYTES, Source(SourceKind.MEASURED, "painted, under QEMU")),
+        stack,
         latency(figures.most, board, measured=True),
     )
 

@@ -72,5 +72,11 @@ class Table:
 
 
 def table(name: str, values: IntArray) -> Table:
-    """A table in the narrowest type that holds its values."""
-    return Table(name, storage_type(int(np.min(values)), int(np.max(values))), values)
+    """A table in the narrowest type that holds its values and that C converts to a signed int.
+
+    Not uint32_t: C would compare and multiply a signed value with it as unsigned.
+    """
+    kind = storage_type(int(np.min(values)), int(np.max(values)))
+    if kind.name == "uint32_t":
+        kind = INT32 if int(np.max(values)) < 1 << 31 else INT64
+    return Table(name, kind, values)

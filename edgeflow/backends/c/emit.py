@@ -111,7 +111,7 @@ def emit_model(graph: Graph, prefix: str | None = None) -> Emitted:
     functions, members = Identifiers(), Identifiers()
     context = Context(lowered, bounds, shapes)
     kernels = tuple(make_kernel(step, f"l_{functions.of(step.result)}", context) for step in lowered.steps)
-    model = _model(graph, identifier(prefix or graph.name), lowered, plan, kernels, members)
+    model = _model(graph, public_prefix(prefix or graph.name), lowered, plan, kernels, members)
     names = _names(graph, lowered, model, members)
     calls = tuple(
         Call(kernel.name, tuple(names[one.tensor] for one in (*kernel.inputs, kernel.y))) for kernel in kernels
@@ -124,6 +124,20 @@ def emit_model(graph: Graph, prefix: str | None = None) -> Emitted:
         render("c/model.h.j2", model=model),
         render("c/model.c.j2", model=model, kernels=kernels, calls=calls),
     )
+
+
+_TAKEN = (
+    "assert complex ctype errno fenv float features inttypes iso646 limits locale math setjmp signal stdalign stdarg"
+    " stdatomic stdbool stddef stdint stdio stdlib stdnoreturn string tgmath threads time uchar wchar wctype"
+    " all clean depend edit_cache firmware help install main package rebuild_cache startup test"
+)
+"""Headers of the C library, and names that CMake and the project around the model use."""
+
+
+def public_prefix(name: str) -> str:
+    """The prefix of every public C name, and the stem of the model's files: no header's name, no build target's."""
+    prefix = identifier(name)
+    return f"{prefix}_model" if prefix in _TAKEN.split() else prefix
 
 
 def _names(graph: Graph, lowered: Lowered, model: Model, members: Identifiers) -> dict[str, str]:

@@ -89,9 +89,10 @@ def estimate(graph: Graph, board: McuBoard, stack: int) -> tuple[Resource, ...]:
     cost = core_cost(board.core)
     flash = cost.code_base + sum(_flash(one, cost) for one in emitted.kernels)
     work = sum(_instructions(step, graph, cost) for step in emitted.lowered.steps)
+    ram = _ram(emitted, emitted.plan.size, cost, stack)
     totals = (
         Resource("flash", flash, Unit.BYTES, Source(SourceKind.ESTIMATED, "", FLASH_BAND)),
-        Resource("RAM", _ram(emitted, emitted.plan.size, cost), Unit.BYTES, Source(SourceKind.ESTIMATED, "", RAM_BAND)),
+        Resource("RAM", ram, Unit.BYTES, Source(SourceKind.ESTIMATED, "", RAM_BAND)),
         Resource("instructions", work, Unit.INSTRUCTIONS, Source(SourceKind.ESTIMATED, "", TIME_BAND)),
         latency(work, board, measured=False),
     )
@@ -102,10 +103,10 @@ def _flash(kernel: Kernel, cost: CoreCost) -> int:
     return cost.code_per_step + sum(table.size for table in kernel.tables)
 
 
-def _ram(emitted: Emitted, arena: int, cost: CoreCost) -> int:
+def _ram(emitted: Emitted, arena: int, cost: CoreCost, stack: int) -> int:
     ports = sum(one.size for one in emitted.lowered.buffers.values() if one.place != "arena")
     windows = any(isinstance(kernel, WindowKernel) for kernel in emitted.kernels)
-    return arena + ports + (cost.stack_window if windows else cost.stack)
+    return arena + ports + max(stack, cost.stack_window if windows else cost.stack)
 
 
 def _instructions(step: Step, graph: Graph, cost: CoreCost) -> float:
@@ -135,7 +136,8 @@ def _per_layer(emitted: Emitted, graph: Graph, cost: CoreCost) -> tuple[Resource
         ram = Source(SourceKind.ESTIMATED, detail, RAM_BAND)
         found.append(Resource("RAM", sum(sizes.values()), Unit.BYTES, ram, step.layer))
         work = _instructions(step, graph, cost)
-        found.append(Resource("instructions", work, Unit.INSTRUCTIONS, source, step.layer))
+        timed = Source(SourceKind.ESTIMATED, "", TIME_BAND)
+        found.append(Resource("instructions", work, Unit.INSTRUCTIONS, timed, step.layer))
     return tuple(found)
 
 
@@ -148,7 +150,7 @@ def remedies(graph: Graph, board: McuBoard, stack: int) -> tuple[Remedy, ...]:
     """What halving the channels of the layers at the RAM peak, or of the largest weights, would leave."""
     emitted = emit_model(graph)
     cost = core_cost(board.core)
-    ram = _ram(emitted, emitted.plan.size, cost)
+    ram = _ram(emitted, emitted.plan.size, cost, stack)
     found: list[Remedy] = []
     for one in sorted(emitted.plan.alive(emitted.plan.peak()), key=lambda one: -one.size):
         smaller = plan_memory(emitted.lowered, {one.tensor: -(-one.size // 2)})

@@ -23,7 +23,10 @@ from tests.conftest import NeedTool
 from tests.graphs import UNIT, extreme_inputs, random_graph
 
 C = CBackend()
-STRICT = ("-std=c99", "-O2", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wundef", "-pedantic", "-Werror")
+STRICT = (
+    *("-std=c99", "-O2", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wundef", "-Wsign-compare", "-pedantic"),
+    "-Werror",
+)
 
 
 def emit(folder: Path, seed: int, board: str = "rpi-pico", **options: int | str) -> Artefact:
@@ -39,7 +42,7 @@ def test_the_same_graph_gives_the_same_bytes() -> None:
     assert bundles[0].digest == bundles[1].digest
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(12))
 def test_the_source_is_c99_and_cpp_without_a_warning(seed: int, tmp_path: Path, need_tool: NeedTool) -> None:
     gcc, gxx = need_tool("gcc"), need_tool("g++")
     emit(tmp_path, seed)
@@ -117,15 +120,19 @@ def test_flash_and_ram_estimates_hold_within_their_band(
 ) -> None:
     need_tool("arm-none-eabi-gcc")
     need_tool("qemu-system-arm")
-    artefact = emit(tmp_path, seed, board)
+    artefact = emit(tmp_path, seed, board, stack=0)
     work = tmp_path / "work"
     work.mkdir()
     program = C.build(artefact, "qemu", work)
     run = C.run(program, extreme_inputs(artefact.graph, 1, 8))
     measured = {one.name: one.value for one in (*C.measure(program), *run.resources)}
-    guess = {one.name: one.value for one in C.estimate(artefact.graph, artefact.board, COptions()) if not one.layer}
+    guess = {
+        one.name: one.value for one in C.estimate(artefact.graph, artefact.board, COptions(stack=0)) if not one.layer
+    }
     assert guess["flash"] == pytest.approx(measured["flash"], rel=FLASH_BAND, abs=400)
-    assert guess["RAM"] == pytest.approx(measured["static RAM"] + measured["stack"], rel=RAM_BAND, abs=64)
+    assert guess["RAM"] == pytest.approx(
+        measured["static RAM"] + measured["stack"], rel=RAM_BAND, abs=128
+    )  # 64-bit helpers
 
 
 def counting_artefact(folder: Path, loops: int) -> Artefact:

@@ -165,3 +165,22 @@ def test_unit_is_not_read_by_the_generated_code(tmp_path: Path) -> None:
         return content.splitlines()[2:]
 
     assert body(first[name]) == body(second[name])
+
+
+def test_clamp_tables_that_need_32_unsigned_bits_compare_as_signed(tmp_path: Path, need_tool: NeedTool) -> None:
+    """A uint32_t table made `v < lo[m]` an unsigned comparison: a negative value clamped to the top."""
+    need_tool("gcc")
+    builder = GraphBuilder("clamps")
+    at = builder.input("x", TensorType((2,), -4, 3), UNIT)
+    none, stage = frozen_array(0), Stage(frozen_array(0), Rounding.FLOOR)
+    op = Requant(
+        frozen_array(10), frozen_array(1), (stage,), none, frozen_array(-200_000), frozen_array([70_000, 80_000])
+    )
+    builder.output("y", builder.add(op, (at,), UNIT, "clamp"))
+    low = Requant(frozen_array(20), frozen_array(1), (stage,), none, frozen_array([1, 70_000]), frozen_array(1 << 33))
+    builder.output("z", builder.add(low, (at,), UNIT, "clamp"))
+    graph = builder.finish()
+    inputs = {"x": np.array([[-1, -1], [3, 3], [-4, 0]])}
+    run = run_c(graph, inputs, tmp_path, "host-sanitized")
+    assert run.outputs["y"].tolist() == [[-1024, -1024], [3072, 3072], [-4096, 0]]
+    assert_exact(graph, inputs, run)
