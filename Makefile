@@ -3,7 +3,7 @@
 .PHONY: help setup demo test test-all docs lint clean
 .DEFAULT_GOAL := help
 
-EXTRAS ?= train,dev
+EXTRAS ?= train,tflm,hls,dev
 BIN := .venv/bin
 SETUP_FILES := pyproject.toml constraints.txt scripts/setup.sh scripts/apt-install.sh scripts/system-tools.sh
 STAMP := .venv/.setup-$(shell { cat $(SETUP_FILES); echo "$(EXTRAS)"; } | cksum | tr -cd '0-9')

@@ -67,7 +67,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instea
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only results: no progress.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace an output folder of edgeflow's, with all in it.")]
 BoardName = Annotated[str, typer.Option("--board", "-b", help="A board's name (edgeflow boards) or a .toml file.")]
-BackendName = Annotated[str, typer.Option("--backend", help="What to generate: c.")]
+BackendName = Annotated[str, typer.Option("--backend", help="What to generate: c, tflm or hls4ml.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="Backend option NAME=VALUE, such as stack=1024.")]
 Latency = Annotated[str | None, typer.Option("--latency", help='Longest time of one inference, such as "50 ms".')]
 Ram = Annotated[str | None, typer.Option("--ram", help='RAM that the model may use, such as "16 KiB".')]
@@ -243,7 +243,9 @@ def check(
             raise EdgeflowError("no board named", fix="add --board NAME; edgeflow boards lists them")
         limits = _limits(latency, ram, flash)
         found = [pipeline.check(pipeline.open_graph(model), chosen, backend, _settings(settings), limits)]
-        follow = f"edgeflow build {model} --board {board} -o firmware"
+        chosen_backend = "" if backend == "c" else f" --backend {backend}"
+        chosen_options = "".join(f" --set {one}" for one in settings or ())
+        follow = f"edgeflow build {model} --board {board}{chosen_backend}{chosen_options} -o firmware"
     if json:
         answers = [_verdict_json(one.verdict) for one in found]
         _print_json(answers if len(answers) > 1 else answers[0])
@@ -389,7 +391,7 @@ def verify(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Compile, run and compare bit for bit: QKeras, integer graph, C here, C under QEMU.
+    """Compile, run and compare bit for bit: QKeras, the integer graph, and what was built.
 
     Example: `edgeflow verify firmware --vectors vectors/vectors.npz`
     """

@@ -12,7 +12,7 @@ from edgeflow.artifacts import fill, scratch
 from edgeflow.backends.artefact import backend_named
 from edgeflow.backends.protocol import Artefact, Backend
 from edgeflow.board import Board, McuBoard
-from edgeflow.errors import DoesNotFit, EdgeflowError, ToolFailed, Unsupported
+from edgeflow.errors import EdgeflowError, Unsupported
 from edgeflow.ir.graph import Graph, Node, Output
 from edgeflow.ir.types import Dyadic, IntArray
 from edgeflow.resource import Resource
@@ -219,35 +219,45 @@ def accuracy(graph: Graph, vectors: Vectors, outputs: Mapping[str, IntArray]) ->
     return float((logits.reshape(len(logits), -1).argmax(axis=1) == vectors.labels).mean())
 
 
-def expose(graph: Graph) -> Graph:
-    """The same graph with every node's tensor as an output, to see where a difference begins."""
-    return replace(graph, outputs=tuple(Output(node.name, node.name) for node in graph.nodes))
+def expose(graph: Graph, most_bits: int = 64) -> Graph:
+    """The same graph with every node's tensor of up to so many bits as an output, to see where a difference begins."""
+    nodes = (node for node in graph.nodes if node.type.bits <= most_bits)
+    return replace(graph, outputs=tuple(Output(node.name, node.name) for node in nodes))
 
 
 def locate(artefact: Artefact, runner: str, inputs: Mapping[str, IntArray], seen: Mismatch) -> Mismatch:
     """The first node at which the mismatching sample differs, found by building the exposed graph.
 
     Gives `seen` back when the difference does not show there (the fault then lies in what the exposed
-    build changes: memory sharing or fusing).
+    build changes: memory sharing or fusing) or the target cannot show its intermediate values.
     """
-    backend = backend_named(artefact.backend)
-    graph = expose(artefact.graph)
     sample = {name: values[seen.sample : seen.sample + 1] for name, values in inputs.items()}
-    expected = interpret_all(graph, sample)
+    for most_bits in (64, 8):
+        graph = expose(artefact.graph, most_bits)
+        try:
+            got = _run_exposed(artefact, graph, runner, sample)
+        except EdgeflowError:
+            continue
+        expected = interpret_all(graph, sample)
+        for output in graph.outputs:
+            wrong = expected[output.tensor] != got[output.name]
+            if wrong.any():
+                layer = _layer_of(graph, output)
+                first = _first(layer, wrong, expected[output.tensor], got[output.name], None)
+                return replace(first, sample=seen.sample) if first else seen
+        return seen
+    return seen
+
+
+def _run_exposed(artefact: Artefact, graph: Graph, runner: str, sample: Mapping[str, IntArray]) -> Outputs:
+    backend = backend_named(artefact.backend)
+    if not graph.outputs:
+        raise Unsupported("nothing to show")
     with scratch() as work:
         folder = Path(work) / "exposed"
         fill(folder, backend.emit(graph, artefact.board, artefact.options))
         exposed = replace(artefact, folder=folder, graph=graph)
-        try:
-            got = backend.run(backend.build(exposed, runner, work), sample).outputs
-        except (ToolFailed, DoesNotFit):
-            return seen
-    for node in graph.nodes:
-        wrong = expected[node.name] != got[node.name]
-        if wrong.any():
-            first = _first(node.layer, wrong, expected[node.name], got[node.name], None)
-            return replace(first, sample=seen.sample) if first else seen
-    return seen
+        return backend.run(backend.build(exposed, runner, work), sample).outputs
 
 
 def _runners(backend: Backend, board: Board, names: Sequence[str] | None) -> list[tuple[str, str]]:

@@ -3,7 +3,7 @@
 # Usage: scripts/setup.sh EXTRAS      for example: scripts/setup.sh train,dev
 set -euo pipefail
 cd "$(dirname "$0")/.."
-extras=${1:-train,dev}
+extras=${1:-train,tflm,hls,dev}
 
 say() { printf 'setup: %s\n' "$*"; }
 stop() { printf 'setup: %s\n' "$@" >&2; exit 1; }

@@ -63,17 +63,22 @@ class Run:
 
 @dataclass(frozen=True)
 class Remedy:
-    """A change to the model and what it would make of one resource, by the backend's own estimate."""
+    """A change and what it would make of one resource, by the backend's own estimate.
+
+    `retrain` says whether the model changes, so that only training it again tells its accuracy.
+    """
 
     change: str
     resource: str
     value: float
+    retrain: bool = True
 
 
 class Backend(Protocol):
-    """One target. `emit` is pure; `build` is the only step that runs tools."""
+    """One target. `emit` is pure; `build` is the only step that runs tools. `product` says what it writes."""
 
     name: ClassVar[str]
+    product: ClassVar[str]
     Options: ClassVar[type]
     runners: ClassVar[tuple[Runner, ...]]
 

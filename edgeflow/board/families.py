@@ -44,8 +44,7 @@ class Family(enum.Enum):
         return _TRAITS[self].vitis
 
 
-# The shapes of the blocks as yosys' own technology libraries give them: techlibs/xilinx (DSP48E1 25x18, DSP48E2 27x18),
-# techlibs/ecp5 (MULT18X18D), techlibs/ice40 (SB_MAC16 16x16).
+# The multipliers are AMD's DSP48E1 and DSP48E2, Lattice's MULT18X18D and SB_MAC16.
 _TRAITS = {
     Family.SERIES_7: _Traits("AMD 7 series", 6, (25, 18), vitis=True),
     Family.ULTRASCALE: _Traits("AMD UltraScale", 6, (27, 18), vitis=True),

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from edgeflow.budget import Verdict
 from edgeflow.report.terminal import line
 
-_WIDTH = 24
+_WIDTH = 28
 
 
 class Terminal:
@@ -61,7 +61,7 @@ def watcher(console: Console, *, quiet: bool) -> Generator[Terminal]:
         yield Terminal(console, None, quiet=quiet)
         return
     columns = (
-        TextColumn("  {task.description:24}"),
+        TextColumn("  {task.description:28}"),
         TextColumn("{task.fields[what]}"),
         BarColumn(bar_width=20),
         TimeRemainingColumn(),

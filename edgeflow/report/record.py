@@ -61,7 +61,7 @@ class ResourceRecord:
 
 @dataclass(frozen=True)
 class BudgetRecord:
-    """A budget line: used of available (null: nothing limits it)."""
+    """A budget line: used of available (null: nothing limits it). `certain`: no error of an estimate turns it."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = _STRICT
     name: str
@@ -70,6 +70,7 @@ class BudgetRecord:
     percent: float | None
     unit: str
     fits: bool
+    certain: bool
     source: str
     available_source: str | None
 
@@ -185,14 +186,15 @@ def target_records(verdict: Verdict, backend: str, path: str, found: Conformance
 def budget_record(line: BudgetLine) -> BudgetRecord:
     """A budget line as it stands in run.json."""
     return BudgetRecord(
-        line.name,
-        line.used,
-        line.available,
-        line.percent,
-        line.unit.value,
-        line.fits,
-        str(line.source),
-        line.available_source,
+        name=line.name,
+        used=line.used,
+        available=line.available,
+        percent=line.percent,
+        unit=line.unit.value,
+        fits=line.fits,
+        certain=line.certain,
+        source=str(line.source),
+        available_source=line.available_source,
     )
 
 

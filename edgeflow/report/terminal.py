@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from edgeflow.backends import BACKENDS
 from edgeflow.board import Board, FpgaBoard, McuBoard
 from edgeflow.budget import Verdict
 from edgeflow.errors import EdgeflowError, printable
@@ -23,6 +24,7 @@ from edgeflow.report.record import (
 from edgeflow.resource import Finding
 from edgeflow.units import show_bytes, show_count, show_hertz, show_seconds
 
+_DOUBT = ", but closer to the limit than the estimate is sure"
 _SHOW = {"B": show_bytes, "s": show_seconds, "Hz": show_hertz}
 
 
@@ -69,7 +71,7 @@ def show_budget(console: Console, lines: Sequence[BudgetRecord]) -> None:
     rows = [["budget", "used", "available", "used %", "source"]]
     for one in lines:
         has = "no limit" if one.available is None else show_value(one.available, one.unit)
-        percent = "" if one.percent is None else f"{one.percent:.0f} %" if one.percent >= 1 else "<1 %"
+        percent = "" if one.percent is None else "<1 %" if 0 < one.percent < 1 else f"{one.percent:.0f} %"
         rows.append([one.name, show_value(one.used, one.unit), has, percent, one.source])
     table(console, rows, right=frozenset({1, 2, 3}))
 
@@ -80,7 +82,7 @@ def show_verdict(console: Console, verdict: Verdict, next_command: str | None = 
     line(console, "")
     show_budget(console, [budget_record(one) for one in verdict.lines])
     line(console, "")
-    doubt = "" if verdict.certain else ", but closer to the limit than the estimate is sure: build it to know"
+    doubt = "" if verdict.certain else _DOUBT
     if verdict.fits:
         text = Text.assemble(("  FITS", "bold green"), doubt)
         if next_command:
@@ -109,7 +111,15 @@ def _show_cost(console: Console, verdict: Verdict) -> None:
             ],
             right=frozenset({2}),
         )
-    rows = [[one.change, f"{one.resource} {show_value(one.value, 'B')}", "train to know"] for one in verdict.remedies]
+    units = {one.name: one.unit.value for one in verdict.lines}
+    rows = [
+        [
+            one.change,
+            f"{one.resource} {show_value(one.value, units[one.resource])}",
+            "train to know" if one.retrain else "unchanged",
+        ]
+        for one in verdict.remedies
+    ]
     if verdict.larger_board:
         rows.append([f"a larger board: {verdict.larger_board}", "fits", "unchanged"])
     line(console, "")
@@ -141,7 +151,7 @@ def show_comparisons(
         count = next((r.value for r in one.resources if r.name == "instructions"), None)
         extra = f"   {count:,.0f} instructions each" if count else ""
         if one.moved is not None:
-            extra += f"   {one.moved} moved from the model's own by the target's rounding"
+            extra += f"   its own rounding moved {one.moved} outputs, {one.decisions_moved} decisions"
         rows.append([one.title, f"{one.samples}", _differ(one) + extra])
     table(console, rows, right=frozenset({1}))
     everything = ([reference] if reference else []) + list(targets)
@@ -197,7 +207,10 @@ def show_record(console: Console, record: RunRecord) -> None:
             line(console, "")
             show_budget(console, budget)
             fits = all(one.fits is not False for one in group)
-            console.print(Text("  FITS" if fits else "  DOES NOT FIT", style="bold green" if fits else "bold red"))
+            answer = Text("  FITS" if fits else "  DOES NOT FIT", style="bold green" if fits else "bold red")
+            if not all(one.certain for one in budget):
+                answer.append(_DOUBT, style="not bold default")
+            console.print(answer, soft_wrap=True)
     show_skipped(console, record.skipped)
 
 
@@ -217,8 +230,8 @@ def _by_target(targets: Iterable[TargetRecord]) -> dict[tuple[str, str], list[Ta
 def show_run_end(console: Console, output: Path, record: RunRecord) -> None:
     """What a run wrote and what to try next."""
     line(console, "")
-    names = dict.fromkeys(one.path for one in record.targets)
-    rows = [[path, "the firmware project: model.c, start-up, CMake"] for path in names]
+    names = {one.path: BACKENDS[one.backend].product for one in record.targets if one.backend in BACKENDS}
+    rows = [[path, product] for path, product in names.items()]
     rows.append([str(output / "report.html"), "everything on one page"])
     rows.append([str(output / "run.json"), "the same for programs"])
     table(console, [["wrote", ""], *rows])

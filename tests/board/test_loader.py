@@ -7,11 +7,23 @@ from pathlib import Path
 
 import pytest
 
-from edgeflow.board import Boot, Core, RegionKind, load_board, parse_board
+from edgeflow.board import (
+    Board,
+    BoardKind,
+    Boot,
+    Core,
+    Family,
+    FpgaBoard,
+    McuBoard,
+    RegionKind,
+    board_text,
+    load_board,
+    parse_board,
+)
 from edgeflow.errors import EdgeflowError
 from edgeflow.resource import Source, SourceKind
 
-KNOWN = "microbit-v2, nucleo-f446re, rpi-pico, stm32f103c8"
+KNOWN = "icebreaker, microbit-v2, nucleo-f446re, pynq-z2, rpi-pico, stm32f103c8"
 
 
 @pytest.fixture
@@ -21,6 +33,8 @@ def tiny(data: Path) -> Path:
 
 def test_a_file_becomes_a_board(tiny: Path) -> None:
     board = load_board(str(tiny))
+    assert isinstance(board, McuBoard)
+    assert board.kind is BoardKind.MCU
     assert (board.name, board.title, board.chip) == ("tiny-2k", "Tiny 2k", "TINY0002")
     assert (board.core, board.clock, board.boot) == (Core.CORTEX_M0PLUS, 16_000_000, Boot.VECTORS)
     assert (board.flash, board.ram) == (65536, 2048)
@@ -32,6 +46,7 @@ def test_a_file_becomes_a_board(tiny: Path) -> None:
 
 def test_a_board_is_frozen(tiny: Path) -> None:
     board = load_board(tiny)
+    assert isinstance(board, McuBoard)
     with pytest.raises(dataclasses.FrozenInstanceError):
         board.clock = board.clock  # pyright: ignore[reportAttributeAccessIssue]
     with pytest.raises(TypeError):
@@ -122,7 +137,7 @@ def test_a_wrong_file_is_explained(case: str, tiny: Path) -> None:
 @pytest.mark.parametrize(
     ("before", "after", "key", "choice"),
     [
-        ('kind = "mcu"', 'kind = "fpga"', 'x.toml:2: key "kind"', "mcu"),
+        ('kind = "mcu"', 'kind = "gpu"', 'x.toml:2: key "kind"', "mcu"),
         ("cortex-m0plus", "cortex-m0+", 'x.toml:5: key "core"', "cortex-m0plus"),
         ('kind = "ram"', 'kind = "rom"', 'x.toml:16: key "kind" in [[memories]]', "ram"),
     ],
@@ -133,3 +148,60 @@ def test_a_word_that_is_no_choice_names_the_choices(before: str, after: str, key
         parse_board(text, "x", "x.toml")
     assert str(caught.value).startswith(key)
     assert choice in str(caught.value)
+
+
+FPGA = """kind = "fpga"
+title = "Small FPGA"
+chip = "XC7Z020"
+part = "xc7z020clg400-1"
+family = "amd-7-series"
+clock = "100 MHz"
+luts = 1000
+ffs = 2000
+dsps = 0
+brams = 4
+bram_bits = 36864
+""" + "".join(
+    f'\n[sources.{one}]\nkind = "unverified"\ndetail = "made up for tests"\n'
+    for one in ("part", "clock", "luts", "ffs", "dsps", "brams")
+)
+
+
+def test_a_file_becomes_an_fpga_board() -> None:
+    board = parse_board(FPGA, "small", "small.toml")
+    assert isinstance(board, FpgaBoard)
+    assert board.kind is BoardKind.FPGA
+    assert (board.part, board.family, board.clock) == ("xc7z020clg400-1", Family.SERIES_7, 100_000_000)
+    assert (board.luts, board.ffs, board.dsps, board.brams, board.bram_bits) == (1000, 2000, 0, 4, 36864)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("luts = 1000", "luts = 0", "x.toml:7: 0 luts is no FPGA's figure\n  fix: write a count from 1 on"),
+        ("luts = 1000", 'luts = "1000"', 'x.toml:7: key "luts": must be a whole number, not "1000"'),
+        ("luts = 1000", "lutz = 1000", 'x.toml:7: unknown key "lutz"; did you mean "luts"?'),
+        ("bram_bits = 36864\n", "", 'x.toml:1: key "bram_bits" is missing\n  fix: add bram_bits = ...'),
+    ],
+)
+def test_a_wrong_fpga_file_is_explained(before: str, after: str, message: str) -> None:
+    assert before in FPGA
+    with pytest.raises(EdgeflowError) as caught:
+        parse_board(FPGA.replace(before, after), "x", "x.toml")
+    assert str(caught.value) == message
+
+
+def test_a_family_that_is_unknown_gets_the_near_one() -> None:
+    with pytest.raises(EdgeflowError) as caught:
+        parse_board(FPGA.replace("amd-7-series", "amd-7-serie"), "x", "x.toml")
+    assert str(caught.value).startswith('x.toml:5: key "family"')
+    assert str(caught.value).endswith('; did you mean "amd-7-series"?')
+
+
+@pytest.mark.parametrize("title", ['a "b" \\ c', "µController Größe", "emoji \N{ROCKET}", "tab? no"])
+def test_any_text_survives_being_written(title: str, tiny: Path) -> None:
+    boards: tuple[Board, ...] = (load_board(tiny), parse_board(FPGA, "small", "small.toml"))
+    for board in boards:
+        source = Source(SourceKind.DATASHEET, "line\nbreak, DEL \x7f and \x01")
+        changed = dataclasses.replace(board, title=title, price="5 USD", sources={**board.sources, "price": source})
+        assert parse_board(board_text(changed), board.name, "board.toml") == changed

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from edgeflow.board import Boot, Core, McuBoard, Region, RegionKind
-from edgeflow.board.validate import RULES, Rejected, validate
+from edgeflow.board import Board, Boot, Core, Family, FpgaBoard, McuBoard, Region, RegionKind
+from edgeflow.board.validate import FIRST_RULES, FPGA_RULES, LAST_RULES, MCU_RULES, Rejected, validate
 from edgeflow.resource import Source, SourceKind
 from edgeflow.units import Bytes, Hertz
 
@@ -23,6 +23,21 @@ GOOD = McuBoard(
     memories=(FLASH, RAM),
     sources={"core": READ, "clock": READ, "flash": READ, "ram": READ},
 )
+FABRIC = ("part", "clock", "luts", "ffs", "dsps", "brams")
+GOOD_FPGA = FpgaBoard(
+    name="good-fpga",
+    title="Good FPGA",
+    chip="XC7Z020",
+    clock=Hertz(100_000_000),
+    part="xc7z020clg400-1",
+    family=Family.SERIES_7,
+    luts=53200,
+    ffs=106400,
+    dsps=220,
+    brams=140,
+    bram_bits=36864,
+    sources=dict.fromkeys(FABRIC, READ),
+)
 ADD_BOOT = 'add [[memories]] with kind = "boot" and size = "256 B" where the chip expects its second stage'
 
 
@@ -30,7 +45,7 @@ def memories(*regions: Region) -> McuBoard:
     return replace(GOOD, memories=regions, sources={**GOOD.sources, **{region.name: READ for region in regions}})
 
 
-BROKEN = {
+BROKEN: dict[str, tuple[Board, tuple[str | int, ...], str, str]] = {
     "reject_unusable_board_name": (
         replace(GOOD, name="My Board"), (),
         '"My Board" cannot be a board\'s name',
@@ -86,6 +101,21 @@ BROKEN = {
         "boot rp2040-boot2 needs one memory of kind boot with 256 bytes; found: none",
         ADD_BOOT,
     ),
+    "reject_unsafe_part": (
+        replace(GOOD_FPGA, part="xc7; exit"), ("part",),
+        '"xc7; exit" cannot be a part\'s name',
+        "write the vendor's full part number, such as xc7z020clg400-1",
+    ),
+    "reject_absurd_fabric": (
+        replace(GOOD_FPGA, luts=0), ("luts",),
+        "0 luts is no FPGA's figure",
+        "write a count from 1 on",
+    ),
+    "reject_block_rams_of_no_size": (
+        replace(GOOD_FPGA, bram_bits=36), ("bram_bits",),
+        "a block RAM of 36 bits is no FPGA's",
+        "write the bits of one block RAM, such as 36864",
+    ),
     "reject_figures_without_a_source": (
         replace(GOOD, price="under 5 USD"), ("sources",),
         '"price" has no source',
@@ -101,10 +131,13 @@ BROKEN = {
 
 def test_a_good_board_passes() -> None:
     validate(GOOD)
+    validate(GOOD_FPGA)
+    validate(replace(GOOD_FPGA, dsps=0, brams=0))
 
 
 def test_every_rule_has_a_case() -> None:
-    assert [rule.__name__ for rule in RULES] == list(BROKEN)
+    rules = (*FIRST_RULES, *MCU_RULES, *FPGA_RULES, *LAST_RULES)
+    assert [rule.__name__ for rule in rules] == list(BROKEN)
 
 
 @pytest.mark.parametrize("rule", BROKEN)
@@ -139,3 +172,19 @@ def test_boot_memory_is_not_for_models() -> None:
     boot = Region("boot2", RegionKind.BOOT, 0x10000000, Bytes(256))
     board = memories(boot, FLASH, RAM)
     assert (board.flash, board.ram) == (FLASH.size, RAM.size)
+
+
+@pytest.mark.parametrize(
+    ("board", "message"),
+    [
+        (replace(GOOD_FPGA, clock=Hertz(1_500_000_000)), "a clock of 1.5 GHz is not an FPGA design's"),
+        (replace(GOOD_FPGA, dsps=-1), "-1 dsps is no FPGA's figure"),
+        (replace(GOOD_FPGA, brams=10**9), "1000000000 brams is no FPGA's figure"),
+        (replace(GOOD_FPGA, sources={"part": READ}), '"clock" has no source'),
+        (replace(GOOD_FPGA, sources={**GOOD_FPGA.sources, "flash": READ}), 'source "flash" belongs to no figure'),
+    ],
+)
+def test_an_fpga_board_is_held_to_the_rules(board: FpgaBoard, message: str) -> None:
+    with pytest.raises(Rejected) as caught:
+        validate(board)
+    assert caught.value.what == message

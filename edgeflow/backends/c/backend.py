@@ -48,6 +48,7 @@ class CBackend:
     """C99 for microcontrollers."""
 
     name: ClassVar[str] = "c"
+    product: ClassVar[str] = "firmware project: the model as C99, start-up, linker script, CMake"
     Options: ClassVar[type] = COptions
     runners: ClassVar[tuple[Runner, ...]] = (
         Runner("host", "C on this machine"),
