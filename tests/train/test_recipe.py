@@ -37,7 +37,12 @@ board = "rpi-pico"
 
 def test_the_example_loads(root: Path) -> None:
     config = load_config(root / "examples" / "digits" / "edgeflow.toml")
-    assert [(target.board, target.backend) for target in config.targets] == [("nucleo-f446re", "c"), ("rpi-pico", "c")]
+    assert [(target.board, target.backend) for target in config.targets] == [
+        ("nucleo-f446re", "c"),
+        ("nucleo-f446re", "tflm"),
+        ("rpi-pico", "c"),
+        ("pynq-z2", "hls4ml"),
+    ]
     assert config.prune is not None
     assert config.prune.sparsity == 0.5
     assert config.output == root / "examples" / "digits" / "build" / "digits"
