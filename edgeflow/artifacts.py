@@ -40,10 +40,6 @@ class Bundle:
             total.update(content)
         return total.hexdigest()
 
-    def merged(self, other: Mapping[str, bytes]) -> Bundle:
-        """This bundle and more files."""
-        return Bundle({**self.files, **other})
-
 
 def sha256(content: bytes) -> str:
     """Hex digest of some bytes."""

@@ -230,7 +230,7 @@ def check(
     """
     from edgeflow import pipeline
     from edgeflow.board import load_board
-    from edgeflow.report.terminal import show_verdict
+    from edgeflow.report.terminal import show_findings, show_verdict
 
     chosen = load_board(board) if board else None
     if model.suffix == ".toml":
@@ -252,6 +252,7 @@ def check(
     else:
         for one in found:
             show_verdict(_console(), one.verdict, follow)
+            show_findings(_console(), one.findings)
     _answer(all(one.ok for one in found))
 
 

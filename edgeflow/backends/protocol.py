@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import ClassVar, Protocol
 
 from edgeflow.artifacts import Bundle
-from edgeflow.board import Board
+from edgeflow.board import Board, McuBoard
+from edgeflow.errors import Unsupported
 from edgeflow.ir.graph import Graph
 from edgeflow.ir.types import IntArray
 from edgeflow.resource import Finding, Resource
@@ -72,6 +73,13 @@ class Remedy:
     resource: str
     value: float
     retrain: bool = True
+
+
+def microcontroller(board: Board) -> McuBoard:
+    """The board as what a backend for microcontrollers needs. Raises Unsupported for any other."""
+    if not isinstance(board, McuBoard):
+        raise Unsupported(f"{board.name} is no microcontroller board", fix="edgeflow boards lists them")
+    return board
 
 
 class Backend(Protocol):

@@ -93,8 +93,9 @@ class ComparisonRecord:
 class TargetRecord:
     """One runner of one backend for one board.
 
-    `mismatches` are against the graph that the target computes. Where its arithmetic had to differ from the
-    model's, `moved` counts the outputs that differ for that, `decisions_moved` the samples whose largest does.
+    `accuracy` and `mismatches` are those of the graph that the target computes. Where its arithmetic had to
+    differ from the model's, `moved` counts the outputs that differ for that, `decisions_moved` the samples whose
+    largest output does.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = _STRICT
@@ -111,6 +112,7 @@ class TargetRecord:
     fits: bool | None
     path: str
     budget: tuple[BudgetRecord, ...] = ()
+    accuracy: float | None = None
     moved: int | None = None
     decisions_moved: int | None = None
     first_mismatch: MismatchRecord | None = None
@@ -175,6 +177,7 @@ def target_records(verdict: Verdict, backend: str, path: str, found: Conformance
             fits=verdict.fits,
             path=path,
             budget=budget if one in judged else (),
+            accuracy=found.accuracy if adapted is None else found.adapted_accuracy,
             moved=None if adapted is None else adapted.moved,
             decisions_moved=None if adapted is None else adapted.decisions,
             first_mismatch=_mismatch(one.first),

@@ -14,9 +14,9 @@ from edgeflow.backends.c.emit import Emitted, emit_model
 from edgeflow.backends.c.estimate import estimate, latency, remedies
 from edgeflow.backends.c.firmware import COMPILE_FLAGS, LINK_FLAGS, firmware_files
 from edgeflow.backends.c.kernels import KERNELS
-from edgeflow.backends.protocol import Artefact, Program, Remedy, Run, Runner
+from edgeflow.backends.protocol import Artefact, Program, Remedy, Run, Runner, microcontroller
 from edgeflow.board import Board, Boot, McuBoard
-from edgeflow.errors import ToolFailed, Unsupported
+from edgeflow.errors import ToolFailed
 from edgeflow.ir.graph import Graph
 from edgeflow.ir.types import IntArray
 from edgeflow.ops.reshape import Reshape
@@ -82,17 +82,17 @@ class CBackend:
 
     def estimate(self, graph: Graph, board: Board, options: object) -> tuple[Resource, ...]:
         """Flash, RAM, instructions and latency, and what each layer contributes."""
-        return estimate(graph, _mcu(board), cast(COptions, options).stack)
+        return estimate(graph, microcontroller(board), cast(COptions, options).stack)
 
     def remedies(self, graph: Graph, board: Board, options: object) -> tuple[Remedy, ...]:
         """What halving the costliest layers would save."""
-        return remedies(graph, _mcu(board), cast(COptions, options).stack)
+        return remedies(graph, microcontroller(board), cast(COptions, options).stack)
 
     def emit(self, graph: Graph, board: Board, options: object) -> Bundle:
         """The firmware project."""
         chosen = cast(COptions, options)
         emitted = emit_model(graph, chosen.prefix or None)
-        return Bundle(firmware_files(emitted, _mcu(board), chosen.stack))
+        return Bundle(firmware_files(emitted, microcontroller(board), chosen.stack))
 
     def need_tools(self) -> None:
         """Two compilers and the emulator."""
@@ -109,7 +109,7 @@ class CBackend:
             flags = (*COMPILE_FLAGS, *extra)
             binary = gcc.compile_host([model, folder / "verify" / "host.c"], include, work / runner, flags)
             return Program(artefact, runner, work, binary)
-        board = _mcu(artefact.board)
+        board = microcontroller(artefact.board)
         qemu.machine(board.core.qemu_machine)
         flags = (*board.core.gcc_flags, *COMPILE_FLAGS, *LINK_FLAGS)
         startup = folder / "src" / "startup.c"
@@ -123,7 +123,7 @@ class CBackend:
     def run(self, program: Program, inputs: Mapping[str, IntArray]) -> Run:
         """Samples in, outputs out; under QEMU also instructions and stack."""
         emitted = self._emitted(program.artefact)
-        graph, board = program.artefact.graph, _mcu(program.artefact.board)
+        graph, board = program.artefact.graph, microcontroller(program.artefact.board)
         packed = _pack(emitted, graph, inputs)
         batch = len(next(iter(inputs.values())))
         if program.runner != "qemu":
@@ -154,13 +154,6 @@ class CBackend:
     def _emitted(self, artefact: Artefact) -> Emitted:
         options = cast(COptions, artefact.options)
         return emit_model(artefact.graph, options.prefix or None)
-
-
-def _mcu(board: Board) -> McuBoard:
-    """The board as what it must be: `check` has a finding for any other."""
-    if not isinstance(board, McuBoard):
-        raise Unsupported(f"{board.name} is no microcontroller board", fix="edgeflow boards lists them")
-    return board
 
 
 def _run_resources(figures: qemu.Figures, board: McuBoard) -> tuple[Resource, ...]:

@@ -112,8 +112,7 @@ def _ram(emitted: Emitted, arena: int, cost: CoreCost, stack: int) -> int:
 def _instructions(step: Step, graph: Graph, cost: CoreCost) -> float:
     if step.node is None:
         return 20.0 + graph.tensor(step.copies or "").type.size / 2
-    source = graph.tensor(step.node.inputs[0]).type.shape
-    taps, results = multiplications(step.node, source), step.node.type.size
+    taps, results = multiplications(step.node), step.node.type.size
     work = cost.per_call + cost.per_result * results
     match step.node.op:
         case Conv() as conv:

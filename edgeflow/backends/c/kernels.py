@@ -8,7 +8,7 @@ from typing import cast
 
 import numpy as np
 
-from edgeflow.backends.c.ctypes import CType, Table, literal, table, working_type
+from edgeflow.backends.c.ctypes import Table, literal, table, working_type
 from edgeflow.backends.c.epilogue import Epilogue, varies_along, write_epilogue
 from edgeflow.backends.c.lower import Buffer, Lowered, Step
 from edgeflow.ir.graph import Bounds, Node
@@ -140,15 +140,6 @@ def make_kernel(step: Step, name: str, context: Context) -> Kernel:
         return Kernel(name=name, layer=step.layer, what="copy", template="copy", inputs=inputs, y=y)
     maker = KERNELS[type(step.node.op)]
     return maker(step, step.node, name, context, inputs, y)
-
-
-def accumulator(step: Step, context: Context) -> CType | None:
-    """The type that a step's arithmetic needs before its Requant; None where nothing accumulates."""
-    node = step.node
-    if node is None:
-        return None
-    lo, hi = _reach(node, context)
-    return working_type(lo, hi)
 
 
 def _reach(node: Node, context: Context) -> tuple[int, int]:

@@ -138,7 +138,7 @@ def output_key(name: str) -> str:
     return f"\0output {name}"
 
 
-def multiplications(node: Node, source_shape: tuple[int, ...]) -> int:
+def multiplications(node: Node) -> int:
     """Multiply-accumulates of one sample, padding taps counted; for pools and adds, elements read."""
     match node.op:
         case Conv() as conv:

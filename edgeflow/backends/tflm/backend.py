@@ -10,7 +10,7 @@ from typing import ClassVar, cast
 import numpy as np
 
 from edgeflow.artifacts import Bundle
-from edgeflow.backends.protocol import Artefact, Program, Remedy, Run, Runner
+from edgeflow.backends.protocol import Artefact, Program, Remedy, Run, Runner, microcontroller
 from edgeflow.backends.tflm.adapt import adapt
 from edgeflow.backends.tflm.estimate import chosen_kernels, estimate, remedies
 from edgeflow.backends.tflm.firmware import firmware_files
@@ -66,17 +66,17 @@ class TflmBackend:
 
     def estimate(self, graph: Graph, board: Board, options: object) -> tuple[Resource, ...]:
         """Flash, RAM, instructions and latency, and what each layer contributes."""
-        target, chosen = _mcu(board), cast(TflmOptions, options)
+        target, chosen = microcontroller(board), cast(TflmOptions, options)
         return estimate(_model(graph), target, chosen_kernels(chosen.kernels, target))
 
     def remedies(self, graph: Graph, board: Board, options: object) -> tuple[Remedy, ...]:
         """What halving the costliest layers would save."""
         chosen = cast(TflmOptions, options)
-        return remedies(_model(graph), chosen_kernels(chosen.kernels, _mcu(board)))
+        return remedies(_model(graph), chosen_kernels(chosen.kernels, microcontroller(board)))
 
     def emit(self, graph: Graph, board: Board, options: object) -> Bundle:
         """The model, as a file and as C, and a program around it. Raises MissingTool without TFLite's schema."""
-        chosen, target = cast(TflmOptions, options), _mcu(board)
+        chosen, target = cast(TflmOptions, options), microcontroller(board)
         kernels = chosen_kernels(chosen.kernels, target)
         return Bundle(firmware_files(graph, _lowered(graph), target, chosen.prefix, kernels))
 
@@ -113,13 +113,6 @@ class TflmBackend:
         """The model's bytes. (What surrounds it is linked by the user: estimates stand for that.)"""
         size = program.binary.stat().st_size
         return (Resource("model", size, Unit.BYTES, Source(SourceKind.MEASURED, f"size of {MODEL}")),)
-
-
-def _mcu(board: Board) -> McuBoard:
-    """The board as what it must be: `check` has a finding for any other."""
-    if not isinstance(board, McuBoard):
-        raise Unsupported(f"{board.name} is no microcontroller board", fix="edgeflow boards lists them")
-    return board
 
 
 def _model(graph: Graph) -> TfliteModel:
