@@ -445,3 +445,16 @@ def test_a_prefix_that_is_a_header_or_a_build_target_gets_a_name_of_its_own(
 ) -> None:
     assert edgeflow("build", student, "--board", "rpi-pico", "-o", tmp_path, "--set", f"prefix={prefix}").code == 0
     assert (tmp_path / "model" / f"{prefix}_model.h").is_file()
+
+
+def test_the_page_says_what_a_targets_own_rounding_moved(
+    edgeflow: Command, student: Path, vectors: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "tflm"
+    assert edgeflow("build", student, "--board", "nucleo-f446re", "--backend", "tflm", "-o", out).code == 0
+    answer = edgeflow("verify", out, "--vectors", vectors)
+    assert answer.code == 0
+    moved = re.search(r"360   0 of 3600 values differ   (its own rounding moved \d+ outputs, 0 decisions)", answer.out)
+    assert moved is not None
+    assert edgeflow("report", out).code == 0
+    assert moved[1] in (out / "report.html").read_text()
