@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from edgeflow.errors import InvalidGraph
 from edgeflow.ir.graph import Bounds
-from edgeflow.ir.types import IntArray, Shape
+from edgeflow.ir.types import IntArray, Shape, frozen_array
 from edgeflow.ops.linear import INT64_SAFE
 
 LARGEST_SHIFT = 61
@@ -34,10 +34,11 @@ class Stage:
 
 @dataclass(frozen=True, eq=False)
 class Requant:
-    """y = clamp(stages((x << pre) * multiplier) + offset, lo, hi).
+    """y = clamp(stages((x << pre) * multiplier + bias) + offset, lo, hi).
 
     One or two stages, each a right shift with its rounding. All arrays broadcast against the tensor: one
     element for the whole tensor, one a channel, or one a position. `pre` and the shifts are 0 to 61.
+    The bias holds what lies between two steps: a batch normalization's shift, say.
     """
 
     pre: IntArray
@@ -46,11 +47,13 @@ class Requant:
     offset: IntArray
     lo: IntArray
     hi: IntArray
+    bias: IntArray = field(default_factory=lambda: frozen_array([0]))
 
     def _arrays(self) -> tuple[IntArray, ...]:
         return (
             self.pre,
             self.multiplier,
+            self.bias,
             self.offset,
             self.lo,
             self.hi,
@@ -68,24 +71,26 @@ class Requant:
         for array in (self.pre, *(stage.shift for stage in self.stages)):
             if array.min() < 0 or array.max() > LARGEST_SHIFT:
                 raise InvalidGraph(f"a shift lies outside 0 to {LARGEST_SHIFT}")
-        if max(abs(int(self.offset.min())), abs(int(self.offset.max()))) >= INT64_SAFE:
-            raise InvalidGraph("the offset could leave 62 bits")
+        for name, array in (("offset", self.offset), ("bias", self.bias)):
+            if max(abs(int(array.min())), abs(int(array.max()))) >= INT64_SAFE:
+                raise InvalidGraph(f"the {name} could leave 62 bits")
         if (self.lo > self.hi).any():
             raise InvalidGraph("the clamp's lower end lies above its upper end")
         return source
 
     def products(self, source: Bounds) -> Bounds:
-        """Bounds of (x << pre) * multiplier. Raises InvalidGraph beyond 62 bits."""
+        """Bounds of (x << pre) * multiplier + bias. Raises InvalidGraph beyond 62 bits."""
         factor = np.ldexp(1.0, self.pre.astype(np.int32)) * np.abs(self.multiplier.astype(np.float64))
         reach = np.maximum(np.abs(source.lo.astype(np.float64)), np.abs(source.hi.astype(np.float64)))
-        if factor.max() >= INT64_SAFE or (reach * factor).max() >= INT64_SAFE:
+        largest = reach * factor + np.abs(self.bias.astype(np.float64))
+        if factor.max() >= INT64_SAFE or largest.max() >= INT64_SAFE:
             raise InvalidGraph("the product before the shift could leave 62 bits")
         scale = self.multiplier << self.pre
-        ends = source.lo * scale, source.hi * scale
+        ends = source.lo * scale + self.bias, source.hi * scale + self.bias
         return Bounds(np.minimum(*ends), np.maximum(*ends))
 
     def finish(self, product: IntArray) -> IntArray:
-        """Stages, offset and clamp on the product."""
+        """Stages, offset and clamp on the product (bias included)."""
         for stage in self.stages:
             product = round_shift(product, stage.shift, stage.rounding)
         return np.clip(product + self.offset, self.lo, self.hi)
@@ -99,7 +104,7 @@ class Requant:
 
     def evaluate(self, inputs: tuple[IntArray, ...], bounds: tuple[Bounds, ...]) -> IntArray:
         """Element-wise."""
-        return self.finish(inputs[0] * (self.multiplier << self.pre))
+        return self.finish(inputs[0] * (self.multiplier << self.pre) + self.bias)
 
 
 def _broadcasts(shape: Shape, target: Shape) -> bool:

@@ -24,7 +24,7 @@ from edgeflow.ir.types import Affine, Dyadic, IntArray, Label, TensorType, froze
 from edgeflow.ops import OPS
 from edgeflow.semantics.verify import verify
 
-SCHEMA = 1
+SCHEMA = 2
 MODEL, WEIGHTS = "model.json", "weights.npz"
 _LARGEST_FILE = 256 << 20
 _DAMAGE = (
@@ -202,7 +202,7 @@ def _read_parameters(data: Any, kind: Any, arrays: Mapping[str, IntArray]) -> An
         return arrays[data["array"]]
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         return kind(data)
-    if kind is int and isinstance(data, int):
+    if kind in (int, bool) and type(data) is kind:
         return data
     if kind is str and isinstance(data, str):
         return data

@@ -26,9 +26,14 @@ def show_graph(graph: Graph) -> str:
 def show_node(node: Node) -> str:
     """One node: name, type, label, op, inputs, parameters, source layer."""
     sources = ", ".join(f"%{name}" for name in node.inputs)
-    parameters = "".join(f" {name}={_show(value)}" for name, value in op_fields(node.op))
+    parameters = "".join(f" {name}={_show(value)}" for name, value in op_fields(node.op) if not _no_bias(name, value))
     kind = type(node.op).__name__
     return f"%{node.name}: {node.type} @ {node.label} = {kind}({sources}){parameters}  # layer '{node.layer}'"
+
+
+def _no_bias(name: str, value: object) -> bool:
+    """A bias of zeros says nothing."""
+    return name == "bias" and isinstance(value, np.ndarray) and not value.any()
 
 
 def _show(value: object) -> str:

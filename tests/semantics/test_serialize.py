@@ -79,7 +79,7 @@ def failure(files: dict[str, bytes]) -> str:
 
 def test_another_version(graph: Graph) -> None:
     assert failure(edited(graph, edgeflow_graph=99)) == (
-        "here: graph file version 99, this edgeflow reads 1\n  fix: import the model again with this edgeflow"
+        "here: graph file version 99, this edgeflow reads 2\n  fix: import the model again with this edgeflow"
     )
 
 
