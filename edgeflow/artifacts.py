@@ -101,9 +101,9 @@ def new_folder(target: Path, *, force: bool = False) -> Generator[Path]:
     An existing target is an error unless it is an empty folder, or `force` is set and edgeflow made it
     (it holds `edgeflow.json`): then it is replaced. If the block fails the old target stays as it was.
     """
+    check_output(target, force=force)
     with disk_errors(target):
         target = target.resolve()
-        _refuse_foreign(target, force=force)
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     try:
@@ -113,6 +113,12 @@ def new_folder(target: Path, *, force: bool = False) -> Generator[Path]:
             _swap(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_output(target: Path, *, force: bool = False) -> None:
+    """Raises what `new_folder` would, so that long work need not end with it."""
+    with disk_errors(target):
+        _refuse_foreign(target.resolve(), force=force)
 
 
 def write_bundle(target: Path, bundle: Bundle, *, force: bool = False) -> None:

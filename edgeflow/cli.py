@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json as json_module
 import os
@@ -72,7 +73,12 @@ Settings = Annotated[list[str] | None, typer.Option("--set", help="Backend optio
 Latency = Annotated[str | None, typer.Option("--latency", help='Longest time of one inference, such as "50 ms".')]
 Ram = Annotated[str | None, typer.Option("--ram", help='RAM that the model may use, such as "16 KiB".')]
 Flash = Annotated[str | None, typer.Option("--flash", help='Flash that the model may use, such as "64 KiB".')]
-_EXISTS = "A model file (.keras, .h5), an imported folder or a built one."
+_EXISTS = "A model file (.keras, .h5, .json), an imported folder or a built one."
+Declared = Annotated[
+    str | None,
+    typer.Option("--input", metavar="QUANTIZER", help="What the data is, where no layer quantizes an input."),
+]
+Weights = Annotated[Path | None, typer.Option("--weights", help="The weights (.h5) of an architecture in .json.")]
 
 
 def main() -> None:
@@ -84,6 +90,8 @@ def main() -> None:
 
 
 def _internal(error: Exception) -> EdgeflowError:
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return EdgeflowError("cannot write: no space left on the device", fix="free some space")
     return EdgeflowError(
         f"internal error, a bug in edgeflow: {type(error).__name__}: {error}",
         fix="report it with what EDGEFLOW_DEBUG=1 prints for the same command",
@@ -102,7 +110,13 @@ def _fail(error: EdgeflowError, as_json: bool) -> None:
 def _console(*, error: bool = False) -> Any:
     from rich.console import Console
 
-    return Console(stderr=error, highlight=False)
+    class Plain(Console):
+        """Leaves a closed pipe to `_Commands`; rich would end with exit code 1, which means no."""
+
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    return Plain(stderr=error, highlight=False)
 
 
 def _say(text: str) -> None:
@@ -142,6 +156,12 @@ def _settings(pairs: list[str] | None) -> dict[str, object]:
             raise EdgeflowError(f'--set takes NAME=VALUE, not "{pair}"', fix="for example --set stack=1024")
         found[name] = value
     return found
+
+
+def _model_options(weights: Path | None, declared: str | None) -> str:
+    """The options that a model file was read with, for the next command."""
+    given = "" if weights is None else f" --weights {weights}"
+    return given if declared is None else f'{given} --input "{declared}"'
 
 
 def _limits(latency: str | None, ram: str | None, flash: str | None) -> Any:
@@ -216,6 +236,8 @@ def run(
 @app.command()
 def check(
     model: Annotated[Path, typer.Argument(help=f"{_EXISTS} Or a recipe, .toml: its untrained student.")],
+    weights: Weights = None,
+    declared: Declared = None,
     board: Annotated[str | None, typer.Option("--board", "-b", help="A board's name or a .toml file.")] = None,
     backend: BackendName = "c",
     settings: Settings = None,
@@ -242,10 +264,12 @@ def check(
         if chosen is None:
             raise EdgeflowError("no board named", fix="add --board NAME; edgeflow boards lists them")
         limits = _limits(latency, ram, flash)
-        found = [pipeline.check(pipeline.open_graph(model), chosen, backend, _settings(settings), limits)]
+        graph = pipeline.open_graph(model, weights, declared)
+        found = [pipeline.check(graph, chosen, backend, _settings(settings), limits)]
         chosen_backend = "" if backend == "c" else f" --backend {backend}"
         chosen_options = "".join(f" --set {one}" for one in settings or ())
-        follow = f"edgeflow build {model} --board {board}{chosen_backend}{chosen_options} -o firmware"
+        source = f"{model}{_model_options(weights, declared)}"
+        follow = f"edgeflow build {source} --board {board}{chosen_backend}{chosen_options} -o firmware"
     if json:
         answers = [_verdict_json(one.verdict) for one in found]
         _print_json(answers if len(answers) > 1 else answers[0])
@@ -289,6 +313,7 @@ def predict(
     student: Annotated[Path, typer.Argument(help="A model file, .keras or .h5.")],
     data: Annotated[Path, typer.Option("--data", "-d", help="Inputs: .npy, or .npz with x_test or input names.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write vectors.npz into.")],
+    declared: Declared = None,
     force: Force = False,
     json: Json = False,
 ) -> None:
@@ -297,20 +322,25 @@ def predict(
     Example: `edgeflow predict student.keras --data test.npz -o vectors`
     """
     from edgeflow import pipeline
+    from edgeflow.report.progress import watcher
 
-    vectors = pipeline.predict_folder(student, data, output, force=force)
+    with watcher(_console(error=True), quiet=json) as seen:
+        seen.stage("predict", "starting TensorFlow")
+        vectors = pipeline.predict_folder(student, data, output, declared=declared, force=force)
     if json:
         _print_json({"vectors": str(output / "vectors.npz"), "samples": vectors.samples})
         return
     _say(f"{vectors.samples} samples -> {output / 'vectors.npz'}")
-    _say(f"  next: edgeflow build {student} --board nucleo-f446re -o firmware")
+    _say(f"  next: edgeflow build {student}{_model_options(None, declared)} --board nucleo-f446re -o firmware")
     _say(f"        edgeflow verify firmware --vectors {output / 'vectors.npz'}")
 
 
 @app.command("import")
 def import_(
-    file: Annotated[Path, typer.Argument(help="A model file, .keras or .h5.")],
+    file: Annotated[Path, typer.Argument(help="A model file: .keras, .h5, or .json with its weights.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder for model.json and weights.npz.")],
+    weights: Weights = None,
+    declared: Declared = None,
     force: Force = False,
     json: Json = False,
 ) -> None:
@@ -319,34 +349,106 @@ def import_(
     Example: `edgeflow import student.keras -o graph`
     """
     from edgeflow import pipeline
+    from edgeflow.ir.graph import Meaning
     from edgeflow.semantics.serialize import graph_digest
 
-    graph = pipeline.import_model(file, output, force=force)
+    graph = pipeline.import_model(file, output, weights=weights, declared=declared, force=force)
+    logits = [one.name for one in graph.outputs if one.logits]
     if json:
-        _print_json({"path": str(output), "ops": len(graph.nodes), "digest": graph_digest(graph)})
+        facts = {"meaning": graph.meaning.value, "logits": logits}
+        _print_json({"path": str(output), "ops": len(graph.nodes), "digest": graph_digest(graph), **facts})
         return
     _say(f"'{graph.name}': {len(graph.nodes)} ops -> {output}")
+    for name in logits:
+        _say(f"  output '{name}': its softmax is left out, the output is its logits (the largest class is the same)")
+    if graph.meaning is Meaning.REAL:
+        _say("  it means real arithmetic on the stored parameters: verify says how often float32 rounds otherwise")
     _say(f"  next: edgeflow check {output} --board nucleo-f446re")
+
+
+@app.command()
+def quantize(
+    model: Annotated[Path, typer.Argument(help="A float Keras model, .keras or .h5.")],
+    data: Annotated[Path, typer.Option("--data", "-d", help="Samples: .npz with x_train, x_test, y_test; or .npy.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder for the graph and vectors.npz.")],
+    samples: Annotated[int, typer.Option("--samples", help="Calibrate on at most so many samples.")] = 512,
+    method: Annotated[str, typer.Option("--method", help="Ranges by mse, minmax or percentile.")] = "mse",
+    bits: Annotated[int, typer.Option("--bits", help="Bits of a weight, 2 to 8.")] = 8,
+    activation_bits: Annotated[int, typer.Option("--activation-bits", help="Bits of a value, 2 to 8.")] = 8,
+    per_tensor: Annotated[bool, typer.Option("--per-tensor", help="One weight scale a layer, not a channel.")] = False,
+    power_of_two: Annotated[
+        bool, typer.Option("--power-of-two", help="All scales powers of two: for hls4ml too.")
+    ] = False,
+    no_equalize: Annotated[bool, typer.Option("--no-equalize", help="Leave the channels' sizes as they are.")] = False,
+    no_bias_correction: Annotated[
+        bool, typer.Option("--no-bias-correction", help="Leave the mean error of each channel.")
+    ] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Show which layer costs how much.")] = False,
+    force: Force = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Turn a float Keras model into an exact integer graph, without training. Needs no TensorFlow.
+
+    Example: `edgeflow quantize model.keras --data data.npz -o graph`
+    """
+    from edgeflow.artifacts import check_output
+    from edgeflow.report.progress import watcher
+    from edgeflow.report.quantized import show_quantized
+    from edgeflow.train.calibrate import Options, quantize_model, record, write_quantized
+
+    equalize, correct = not no_equalize, not no_bias_correction
+    options = Options(samples, method, bits, activation_bits, per_tensor, power_of_two, equalize, correct)
+    check_output(output, force=force)
+    with watcher(_console(error=True), quiet=quiet or json) as seen:
+        found = quantize_model(model, data, options, lambda what: seen.stage("quantize", what))
+    write_quantized(found, output, force=force)
+    if json:
+        _print_json({"path": str(output), **record(found)})
+    else:
+        show_quantized(_console(), found, output, explain=explain)
 
 
 @app.command()
 def inspect(
     model: Annotated[Path, typer.Argument(help=_EXISTS)],
+    weights: Weights = None,
+    declared: Declared = None,
+    explain: Annotated[
+        str | None, typer.Option("--explain", metavar="LAYER", help="How this layer's numbers became integers.")
+    ] = None,
+    text: Annotated[
+        bool, typer.Option("--text", help="The integer graph itself, one line a tensor (with --json: model.json).")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Show a model's exact integer graph: every tensor's shape, interval and unit.
+    """Show what each layer of a model became: its integers, weights, sums and cost; or explain one layer.
 
-    Example: `edgeflow inspect student.keras`
+    Example: `edgeflow inspect student.keras --explain conv1`
     """
     from edgeflow import pipeline
-    from edgeflow.semantics.serialize import MODEL, to_files
-    from edgeflow.semantics.text import show_graph
+    from edgeflow.report.inspect import explain_layer, inspect_graph, read_layers
+    from edgeflow.report.record import to_json
 
-    graph = pipeline.open_graph(model)
-    if json:
-        _say(to_files(graph)[MODEL].decode().rstrip("\n"))
+    graph = pipeline.open_graph(model, weights, declared)
+    if text:
+        from edgeflow.semantics.serialize import MODEL, to_files
+        from edgeflow.semantics.text import show_graph
+
+        _say((to_files(graph)[MODEL].decode() if json else show_graph(graph)).rstrip("\n"))
+    elif explain is not None:
+        from edgeflow.report.inspect.show import show_explanation
+
+        told = explain_layer(graph, explain, read_layers(model, weights))
+        _print_json(to_json(told)) if json else show_explanation(_console(), told)
     else:
-        _say(show_graph(graph).rstrip("\n"))
+        from edgeflow.report.inspect.show import show_inspection
+
+        found = inspect_graph(graph)
+        layers = [one for one in found.rows if one.weight_bits is not None] or list(found.rows)
+        source = f"{model}{_model_options(weights, declared)}"
+        follow = f"edgeflow inspect {source} --explain {layers[0].layer if layers else 'LAYER'}"
+        _print_json(to_json(found)) if json else show_inspection(_console(), found, follow)
 
 
 @app.command()
@@ -354,6 +456,8 @@ def build(
     model: Annotated[Path, typer.Argument(help=_EXISTS)],
     board: BoardName,
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write the project into.")],
+    weights: Weights = None,
+    declared: Declared = None,
     backend: BackendName = "c",
     settings: Settings = None,
     force: Force = False,
@@ -369,7 +473,7 @@ def build(
     from edgeflow.report.terminal import line, show_verdict
 
     chosen, options = load_board(board), _settings(settings)
-    graph = pipeline.open_graph(model)
+    graph = pipeline.open_graph(model, weights, declared)
     artefact = pipeline.build(graph, chosen, backend, options, output, force=force)
     checked = pipeline.check(graph, chosen, backend, options, Limits())
     if json:
@@ -415,6 +519,8 @@ def verify(
     else:
         show_comparisons(console, found.samples, comparison_record(found.comparisons[0]), record.targets)
         show_skipped(console, record.skipped)
+        if found.accuracy is not None:
+            line(console, f"  accuracy of the integers: {found.accuracy * 100:.2f} % on the vectors' labels")
         if edited:
             line(console, f"  note: changed since edgeflow wrote it: {', '.join(edited)}")
         line(console, "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Protocol
@@ -25,8 +25,9 @@ from edgeflow.board import Board, load_board
 from edgeflow.budget import Limits, Verdict, early_verdict, explain, judge
 from edgeflow.conformance import Conformance, verify_artefact
 from edgeflow.errors import DoesNotFit, EdgeflowError, MissingTool
-from edgeflow.frontends import load_model
+from edgeflow.frontends import is_saved_model, load_model, round_inputs
 from edgeflow.ir.graph import Graph
+from edgeflow.passes import simplify
 from edgeflow.report.html import write_page
 from edgeflow.report.record import NAME as RECORD
 from edgeflow.report.record import (
@@ -79,32 +80,43 @@ class Checked:
         return self.verdict.fits and not any(one.severity is Severity.ERROR for one in self.findings)
 
 
-def open_graph(path: Path) -> Graph:
-    """The graph in a model file, an imported folder or a built folder. Raises EdgeflowError."""
+def open_graph(path: Path, weights: Path | None = None, declared: str | None = None) -> Graph:
+    """The graph in a model file, an imported folder or a built folder.
+
+    `weights` and `declared` go with a model file, as in `load_model`.
+
+    Raises EdgeflowError.
+    """
     if not path.exists():
         raise EdgeflowError("does not exist", where=str(path), fix="check the path")
-    if path.is_dir():
+    if path.is_dir() and not is_saved_model(path):
+        if weights is not None:
+            raise EdgeflowError("holds its own weights", where=str(path), fix="leave out --weights")
+        if declared is not None:
+            raise EdgeflowError("says itself what its inputs are", where=str(path), fix="leave out --input")
         return (
             load_artefact(path).graph
             if (path / MANIFEST).is_file() and not (path / MODEL).is_file()
             else load_graph(path)
         )
-    return load_model(path)
+    return load_model(path, weights, declared)
 
 
-def import_model(source: Path, output: Path, *, force: bool = False) -> Graph:
+def import_model(
+    source: Path, output: Path, *, weights: Path | None = None, declared: str | None = None, force: bool = False
+) -> Graph:
     """Reads a model file and writes its graph as a folder. Raises EdgeflowError."""
-    graph = load_model(source)
+    graph = load_model(source, weights, declared)
     files = to_files(graph) | {MANIFEST: b'{"schema": 1, "kind": "graph"}\n'}
     write_bundle(output, Bundle(files), force=force)
     return graph
 
 
 def check(graph: Graph, board: Board, backend_name: str, options: Mapping[str, object], limits: Limits) -> Checked:
-    """The verdict before anything is built."""
+    """The verdict before anything is built, on the simplified graph that `build` takes."""
     backend = backend_named(backend_name)
     chosen = parse_options(backend, options)
-    adapted = backend.adapt(graph, board, chosen)
+    adapted = backend.adapt(simplify(graph), board, chosen)
     findings = backend.check(adapted, board, chosen)
     refuse(findings, backend_name)
     return Checked(early_verdict(backend, adapted, board, chosen, limits), findings)
@@ -119,10 +131,13 @@ def build(
     *,
     force: bool = False,
 ) -> Artefact:
-    """Writes a backend's project for a board. Raises EdgeflowError for a finding or an existing folder."""
+    """Simplifies the graph and writes a backend's project for a board: the artefact holds the simplified graph.
+
+    Raises EdgeflowError for a finding or an existing folder.
+    """
     backend = backend_named(backend_name)
     chosen = parse_options(backend, options)
-    write_bundle(output, package(backend, graph, board, chosen), force=force)
+    write_bundle(output, package(backend, simplify(graph), board, chosen), force=force)
     return load_artefact(output)
 
 
@@ -348,11 +363,22 @@ def predict(config: Config, watcher: Watcher) -> Vectors:
     return read_vectors(path)
 
 
-def predict_folder(student: Path, data: Path, output: Path, *, force: bool = False) -> Vectors:
-    """QKeras' outputs for a model file on a data file, as `output/vectors.npz`. Loads TensorFlow."""
+def predict_folder(
+    student: Path, data: Path, output: Path, *, declared: str | None = None, force: bool = False
+) -> Vectors:
+    """QKeras' outputs for a model file on a data file, as `output/vectors.npz`. Loads TensorFlow.
+
+    The data is first rounded as the quantizer `declared` says, for a model that does not quantize its inputs.
+    Raises EdgeflowError before TensorFlow starts where the output cannot be written, or no graph equals the model.
+    """
     from edgeflow.train.predict import predict as ask
 
+    check_output(output, force=force)
+    load_model(student, declared=declared)
     given = read_inputs(data)
+    if declared is not None:
+        only = None if given.only is None else round_inputs(declared, {"": given.only})[""]
+        given = replace(given, named=round_inputs(declared, given.named), only=only)
     inputs, outputs = ask(student, given)
     with new_folder(output, force=force) as folder:
         mark(folder, "vectors")

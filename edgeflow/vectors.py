@@ -83,11 +83,11 @@ def read_vectors(path: Path) -> Vectors:
     return _vectors(arrays, str(path))
 
 
-def read_inputs(path: Path) -> InputData:
+def read_inputs(path: Path, part: str = "test") -> InputData:
     """Samples from a .npy file (one array), or an .npz file.
 
-    An .npz is read as vectors (`input/<name>`), else as a data set (`x_test`, `y_test`), else as one array an
-    input, by name, with `labels` if it has them.
+    An .npz is read as a data set (`x_test` and `y_test`, with `part` "train" rather `x_train` and `y_train`; or `x`
+    and `y`), else as vectors (`input/<name>`), else as one array an input, by name, with `labels` if it has them.
     Raises EdgeflowError for a file that is missing, damaged, larger than 4 GiB, or holds no numbers.
     """
     fix = "give a .npy file with one array, or an .npz file with x_test or one array an input"
@@ -96,9 +96,11 @@ def read_inputs(path: Path) -> InputData:
         array = _read_npy(path, fix)
         return InputData(where, {}, _floats("the array", array, where), None)
     arrays = _read_npz(path, fix)
-    if "x_test" in arrays:
-        only = _floats("x_test", arrays["x_test"], where)
-        return InputData(where, {}, only, _labels("y_test", arrays.get("y_test"), len(only), where))
+    names = [(f"x_{one}", f"y_{one}") for one in (part, "test", "train")]
+    for x, y in (*names, *((("x", "y"),) if set(arrays) == {"x", "y"} else ())):
+        if x in arrays:
+            only = _floats(x, arrays[x], where)
+            return InputData(where, {}, only, _labels(y, arrays.get(y), len(only), where))
     inputs = {name.removeprefix("input/"): array for name, array in arrays.items() if name.startswith("input/")}
     if not inputs:
         inputs = {name: array for name, array in arrays.items() if name != "labels"}
@@ -167,11 +169,13 @@ def _exact_floats(name: str, array: npt.NDArray[np.generic], where: str) -> Floa
 def _labels(name: str, array: npt.NDArray[np.generic] | None, samples: int, where: str) -> LabelArray | None:
     if array is None:
         return None
+    if array.shape == (samples, 1):
+        array = array[:, 0]
     if array.dtype.kind not in "iu" or array.shape != (samples,):
         raise EdgeflowError(
             f"{name} is {array.dtype} of shape {array.shape}, not integers of shape ({samples},)",
             where=where,
-            fix="give one class number a sample",
+            fix="give one class number a sample, not one-hot rows",
         )
     return array.astype(np.int64)
 

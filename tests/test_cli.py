@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -192,6 +193,32 @@ def test_a_truncated_model_is_refused_and_the_old_output_stays(
     assert {path.name: path.read_bytes() for path in graph.iterdir()} == before
 
 
+def test_an_architecture_and_its_weights_are_two_files(edgeflow: Command, data: Path, tmp_path: Path) -> None:
+    with tarfile.open(data / "qkeras" / "v09.tar.xz") as archive:
+        for name in ("plain.json", "plain_weights.h5"):
+            archive.extract(name, tmp_path, filter="data")
+    model, given = tmp_path / "plain.json", tmp_path / "other.h5"
+    assert edgeflow("import", model, "-o", tmp_path / "graph").code == 0
+    (tmp_path / "plain_weights.h5").rename(given)
+    answer = edgeflow("check", model, "--board", "rpi-pico")
+    assert answer.code == 2
+    assert "fix: add --weights FILE" in answer.err
+    answer = edgeflow("check", model, "--weights", given, "--board", "rpi-pico")
+    assert answer.code == 0
+    assert f"edgeflow build {model} --weights {given} --board rpi-pico" in answer.out.replace("\n", "")
+
+
+def test_a_tensorflow_folder_is_told(edgeflow: Command, tmp_path: Path) -> None:
+    (tmp_path / "saved_model.pb").touch()
+    for words in (("check", tmp_path, "--board", "rpi-pico"), ("import", tmp_path, "-o", tmp_path / "graph")):
+        answer = edgeflow(*words)
+        assert (answer.code, answer.err) == (
+            2,
+            f"error: {tmp_path}: a TensorFlow SavedModel folder, not a model file\n"
+            "  fix: load it in Python and save it with model.save('model.keras')\n",
+        )
+
+
 def test_an_existing_output_folder_needs_force(edgeflow: Command, student: Path, tmp_path: Path) -> None:
     graph = tmp_path / "graph"
     assert edgeflow("import", student, "-o", graph).code == 0
@@ -264,7 +291,7 @@ def test_report_without_a_run_is_told(edgeflow: Command, tmp_path: Path) -> None
     answer = edgeflow("report", tmp_path)
     assert (answer.code, answer.err) == (
         2,
-        f"error: {tmp_path}: no run.json here, so nothing to report\n  fix: edgeflow run edgeflow.toml writes it\n",
+        f"error: {tmp_path}: no run.json here, so nothing to report\n  fix: edgeflow verify or edgeflow run writes it\n",
     )
 
 
@@ -294,12 +321,28 @@ def test_errors_are_json_too(edgeflow: Command, tmp_path: Path) -> None:
     assert answer.json["error"]["fix"] == "edgeflow run edgeflow.toml writes it"
 
 
-def test_inspect_shows_each_tensor_and_its_layer(edgeflow: Command, student: Path) -> None:
+def test_inspect_shows_what_each_layer_became_and_explains_one(edgeflow: Command, student: Path) -> None:
     answer = edgeflow("inspect", student)
+    assert answer.code == 0
+    assert re.search(
+        r"\n  conv1 +Conv 3x3 \+ Requant +8x8x32 +\[0, 47\] +6 +8 bits +50 % +14 bits +18,432 +320\n", answer.out
+    )
+    assert answer.out.endswith(f"\n  next: edgeflow inspect {student} --explain conv1\n")
+    assert edgeflow("inspect", student, "--json").json["totals"]["macs"] == 172_512
+    told = edgeflow("inspect", student, "--explain", "dense")
+    assert told.out.startswith("dense  QDense\n")
+    assert edgeflow("inspect", student, "--explain", "dense", "--json").json["keras_class"] == "QDense"
+    wrong = edgeflow("inspect", student, "--explain", "dens")
+    assert wrong.code == 2
+    assert wrong.err.startswith('error: no layer and no tensor is named "dens"; did you mean "dense"?\n')
+
+
+def test_inspect_can_show_the_graph_itself(edgeflow: Command, student: Path) -> None:
+    answer = edgeflow("inspect", student, "--text")
     assert answer.code == 0
     assert "input %image: u5[0, 31] 8x8x1 @ 2^-4\n" in answer.out
     assert "= Conv(%image)" in answer.out
-    assert edgeflow("inspect", student, "--json").json["outputs"] == [{"name": "logits", "tensor": "logits"}]
+    assert edgeflow("inspect", student, "--text", "--json").json["outputs"][0]["tensor"] == "logits"
 
 
 def test_a_fault_of_our_own_is_told_without_a_traceback(

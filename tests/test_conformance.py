@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from edgeflow.backends.protocol import Artefact, Program, Run
 from edgeflow.board import load_board
 from edgeflow.conformance import Mismatch, compare_predict, graph_inputs, verify_artefact
 from edgeflow.errors import EdgeflowError
-from edgeflow.ir.graph import Graph
+from edgeflow.ir.graph import Graph, Meaning
 from edgeflow.ir.types import Dyadic, IntArray, TensorType, frozen_array
 from edgeflow.ops.dense import Dense
 from edgeflow.ops.requant import Requant, Rounding, Stage
@@ -108,7 +109,7 @@ def test_edited_code_that_computes_something_else_is_caught(tmp_path: Path, need
     artefact = built(tmp_path / "fw")
     source = tmp_path / "fw" / "model" / "small.c"
     text = source.read_text()
-    source.write_text(re.sub(r"(l_dense2_weight\[12\] = \{\n\s*)-?\d+", r"\g<1>9", text))
+    source.write_text(re.sub(r"(l\d_dense2_weight\[12\] = \{\n\s*)-?\d+", r"\g<1>9", text))
     assert source.read_text() != text
     assert edited_files(tmp_path / "fw") == ("model/small.c",)
     found = verify_artefact(artefact, vectors(), ["host"])
@@ -129,6 +130,26 @@ def test_predict_that_differs_or_is_no_integer_is_a_mismatch() -> None:
     wrong[5, 0] = np.nan
     found = compare_predict(GRAPH, Vectors(good.inputs, {"y": wrong}), outputs)
     assert (found.mismatches, found.first) == (2, Mismatch("dense2", 4, 1, expected, None))
+
+
+def test_a_graph_of_real_arithmetic_tolerates_a_few_predictions_and_no_more() -> None:
+    good = vectors(samples=100)
+    real = replace(GRAPH, meaning=Meaning.REAL)
+    outputs, _ = interpret(real, graph_inputs(real, good))
+    wrong = good.outputs["y"].copy()
+    wrong[:3, 0] += 2.0**-6
+    found = compare_predict(real, Vectors(good.inputs, {"y": wrong}), outputs)
+    assert (found.mismatches, found.tolerated, found.bit_exact, found.agrees) == (3, 3, False, True)
+    wrong[3, 0] += 2.0**-6
+    assert not compare_predict(real, Vectors(good.inputs, {"y": wrong}), outputs).agrees
+
+
+def test_a_calibrated_graph_is_its_own_reference() -> None:
+    good = vectors()
+    own = replace(GRAPH, meaning=Meaning.OWN)
+    outputs, _ = interpret(own, graph_inputs(own, good))
+    found = compare_predict(own, Vectors(good.inputs, {}), outputs)
+    assert (found.runner, found.values, found.mismatches, found.agrees) == ("graph", 60, 0, True)
 
 
 @pytest.mark.parametrize(

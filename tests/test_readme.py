@@ -21,6 +21,24 @@ def commands(root: Path) -> list[list[str]]:
     return [shlex.split(line) for block in blocks for line in block.splitlines() if line]
 
 
+def save_float_model(path: Path) -> None:
+    """Plain Keras, as anybody's model is."""
+    import keras
+
+    keras.utils.set_random_seed(1)
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            layers.Conv2D(4, 3, activation="relu"),
+            layers.MaxPooling2D(),
+            layers.Flatten(),
+            layers.Dense(10, activation="softmax"),
+        ]
+    )
+    model.save(path)
+
+
 def test_every_command_of_the_readme_succeeds(
     root: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, need_tool: NeedTool
 ) -> None:
@@ -31,11 +49,14 @@ def test_every_command_of_the_readme_succeeds(
     shutil.copy(made / "student.keras", tmp_path / "student.keras")
     held_out = read_vectors(made / "vectors.npz")
     np.savez(tmp_path / "test.npz", x=held_out.inputs["image"], labels=np.zeros(held_out.samples, dtype=np.int64))
+    save_float_model(tmp_path / "model.keras")
+    np.savez(tmp_path / "data.npz", x=held_out.inputs["image"], y=np.zeros(held_out.samples, dtype=np.int64))
     monkeypatch.chdir(tmp_path)
     found = commands(root)
     assert [words[1] for words in found] == [
         *("boards", "inspect", "check", "import", "build", "verify", "report"),
         *("predict", "build", "verify"),
+        *("quantize", "build", "verify"),
     ]
     for words in found:
         assert words[0] == "edgeflow"

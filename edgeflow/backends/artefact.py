@@ -101,6 +101,9 @@ def load_artefact(folder: Path) -> Artefact:
         if path.stat().st_size > _LARGEST_MANIFEST:
             raise ValueError("too large")
         manifest = cast(dict[str, Any], json.loads(path.read_text(encoding="utf-8")))
+        if manifest.get("kind") in _OTHER_KINDS:
+            what, fix = _OTHER_KINDS[manifest["kind"]]
+            raise EdgeflowError(what, where=str(folder), fix=fix.format(folder))
         if manifest["schema"] != _SCHEMA:
             raise ValueError(f"version {manifest['schema']}, this edgeflow reads {_SCHEMA}")
         backend = backend_named(str(manifest["backend"]))

@@ -75,10 +75,14 @@ class Remedy:
     retrain: bool = True
 
 
+NO_MICROCONTROLLER = "choose one that edgeflow boards lists as a microcontroller, or add --backend hls4ml for an FPGA"
+"""What a backend for microcontrollers answers to another board."""
+
+
 def microcontroller(board: Board) -> McuBoard:
     """The board as what a backend for microcontrollers needs. Raises Unsupported for any other."""
     if not isinstance(board, McuBoard):
-        raise Unsupported(f"{board.name} is no microcontroller board", fix="edgeflow boards lists them")
+        raise Unsupported(f"{board.name} is no microcontroller board", fix=NO_MICROCONTROLLER)
     return board
 
 

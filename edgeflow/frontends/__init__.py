@@ -2,48 +2,129 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
+
 from edgeflow.errors import EdgeflowError
-from edgeflow.frontends.qkeras import load_qkeras
+from edgeflow.frontends.qkeras import declared_input, load_qkeras
 from edgeflow.ir.graph import Graph
+from edgeflow.semantics.labels import FloatArray
 
-_ZIP, _HDF5 = b"PK\x03\x04", b"\x89HDF\r\n\x1a\n"
+_ZIP, _HDF5, _UTF8_MARK = b"PK\x03\x04", b"\x89HDF\r\n\x1a\n", b"\xef\xbb\xbf"
+_HEAD = 64
 _FIX = "give a model saved with model.save('model.keras')"
+_SAVE = "load it in Python and save it with model.save('model.keras')"
+_PICKLE = "pickled Python objects, which can run code when they are opened: edgeflow never opens them"
+_SAVED_MODEL = "saved_model.pb"
 
 
-def load_model(path: Path) -> Graph:
-    """The integer graph of a model file; its content decides how it is read (`.keras` and `.h5` today).
+def load_model(path: Path, weights: Path | None = None, declared: str | None = None) -> Graph:
+    """The integer graph of a model file; its content decides how it is read.
 
+    `.keras` and `.h5` files hold all of a model; beside a JSON architecture (`model.to_json()`) stands its file of
+    `weights`, by default STEM.weights.h5, STEM_weights.h5 or STEM.h5. `declared` is a quantizer as text, for the data
+    of inputs that no layer quantizes.
     Raises EdgeflowError for a file that is not a readable model, Unsupported for a model that no integer
     graph equals exactly; both name the file or the layer, and the fix.
     """
+    steps = None if declared is None else declared_input(declared)
+    if is_keras(path):
+        if weights is not None:
+            raise EdgeflowError("holds its own weights", where=str(path), fix="leave out --weights")
+        return load_qkeras(path, declared=steps)
     head = _head(path)
-    if head.startswith((_ZIP, _HDF5)):
-        return load_qkeras(path)
-    raise EdgeflowError(_what_it_is(path, head), where=str(path), fix=_FIX)
+    if _is_json(head):
+        return load_qkeras(path, _weights_of(path, weights), steps)
+    what, fix = _what_it_is(path, head)
+    raise EdgeflowError(what, where=str(path), fix=fix)
+
+
+def round_inputs(declared: str, arrays: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    """Real data as the multiples of a step that a declared input quantizer makes of it, clipped to its range."""
+    steps = declared_input(declared)
+    return {name: np.ldexp(steps.float32(values.astype(np.float32)), -steps.unit) for name, values in arrays.items()}
+
+
+def is_keras(path: Path) -> bool:
+    """Whether a file begins as a `.keras` or `.h5` file does. Raises EdgeflowError when it cannot be read."""
+    return _head(path).startswith((_ZIP, _HDF5))
+
+
+def is_saved_model(path: Path) -> bool:
+    """Whether a folder is a TensorFlow SavedModel, which `load_model` refuses with the way out."""
+    try:
+        return (path / _SAVED_MODEL).is_file()
+    except OSError:
+        return False
 
 
 def _head(path: Path) -> bytes:
     try:
+        if is_saved_model(path):
+            raise EdgeflowError("a TensorFlow SavedModel folder, not a model file", where=str(path), fix=_SAVE)
         if path.is_dir():
             raise EdgeflowError("is a folder, not a model file", where=str(path), fix=_FIX)
         with path.open("rb") as stream:
-            return stream.read(16)
+            return stream.read(_HEAD)
     except FileNotFoundError:
         raise EdgeflowError("does not exist", where=str(path), fix="check the path") from None
     except OSError as error:
         raise EdgeflowError(f"cannot be read: {error.strerror}", where=str(path), fix="check its permissions") from None
 
 
-def _what_it_is(path: Path, head: bytes) -> str:
-    if not head:
-        return "the file is empty"
-    if head[4:8] == b"TFL3":
-        return "a TFLite model; edgeflow reads .keras and .h5 files so far"
+def _is_json(head: bytes) -> bool:
+    return head.removeprefix(_UTF8_MARK).lstrip().startswith((b"{", b'"{'))
+
+
+def _weights_of(path: Path, weights: Path | None) -> Path:
+    """The file of an architecture's weights, which begins as it should. Raises EdgeflowError."""
+    if weights is None:
+        beside = [path.with_name(path.stem + end) for end in (".weights.h5", "_weights.h5", ".h5")]
+        weights = next((one for one in beside if one.is_file()), None)
+        if weights is None:
+            tried = ", ".join(one.name for one in beside[:-1])
+            raise EdgeflowError(
+                f"holds an architecture without weights, and beside it stands no {tried} or {beside[-1].name}",
+                where=str(path),
+                fix="add --weights FILE, saved with model.save_weights('model.weights.h5')",
+            )
+    head = _head(weights)
+    if not head.startswith((_ZIP, _HDF5)):
+        what, _ = _what_it_is(weights, head)
+        raise EdgeflowError(what, where=str(weights), fix="save them with model.save_weights('model.weights.h5')")
+    return weights
+
+
+def _what_it_is(path: Path, head: bytes) -> tuple[str, str]:
+    """What a file is that is no model, and what to do."""
+    for known, what, fix in _KNOWN:
+        if known(path, head):
+            return what, fix
     if path.suffix in (".keras", ".h5", ".hdf5"):
-        return f"damaged or not a Keras model: it does not begin like a {path.suffix} file"
-    return "not a model file; edgeflow reads .keras and .h5"
+        return f"damaged or not a Keras model: it does not begin like a {path.suffix} file", _FIX
+    return "not a model file; edgeflow reads .keras and .h5", _FIX
 
 
-__all__ = ["load_model"]
+def _named(*suffixes: str) -> Callable[[Path, bytes], bool]:
+    return lambda path, head: path.suffix in suffixes
+
+
+_KNOWN: tuple[tuple[Callable[[Path, bytes], bool], str, str], ...] = (
+    (lambda path, head: not head, "the file is empty", _FIX),
+    (lambda path, head: head[4:8] == b"TFL3", "a TFLite model; edgeflow reads .keras and .h5 files so far", _FIX),
+    (lambda path, head: re.match(rb"\x80[\x02-\x05]", head) is not None, _PICKLE, _SAVE),
+    (_named(".pkl", ".pickle", ".joblib"), _PICKLE, _SAVE),
+    (lambda path, head: head.startswith(b"\x93NUMPY"), "a NumPy array, not a model", _FIX),
+    (lambda path, head: path.name == _SAVED_MODEL, "a part of a TensorFlow SavedModel folder", _SAVE),
+    (_named(".index"), "a TensorFlow checkpoint, which holds only weights", _SAVE),
+    (lambda path, head: ".data-" in path.name, "a TensorFlow checkpoint, which holds only weights", _SAVE),
+    (_named(".onnx"), "an ONNX model; edgeflow reads .keras and .h5 files", _FIX),
+    (_named(".yaml", ".yml"), "YAML; edgeflow reads architectures as JSON", "save the text of model.to_json()"),
+    (_named(".json"), "damaged or not a Keras model: it does not begin like a .json file", _FIX),
+)
+"""Files that people take for models: how to know one, what it is, what to do."""
+
+__all__ = ["is_keras", "is_saved_model", "load_model", "round_inputs"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -66,10 +67,14 @@ class Node:
 
 @dataclass(frozen=True)
 class Output:
-    """A result under the name that the model gave it; `tensor` is an input's, state's or node's name."""
+    """A result under the name that the model gave it; `tensor` is an input's, state's or node's name.
+
+    `logits`: the model applies a softmax to it, which is left out; the largest stays the largest.
+    """
 
     name: str
     tensor: str
+    logits: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,18 @@ class State:
     next: str
 
 
+class Meaning(enum.Enum):
+    """What a graph equals.
+
+    EXACT: the trained model's own predictions, bit for bit. REAL: the trained model in real arithmetic on its
+    stored parameters; its float32 predictions differ now and then. OWN: itself (a calibrated float model).
+    """
+
+    EXACT = "exact"
+    REAL = "real"
+    OWN = "own"
+
+
 @dataclass(frozen=True)
 class Graph:
     """One model. Nodes stand in an order in which each comes after the tensors that it reads."""
@@ -91,6 +108,7 @@ class Graph:
     nodes: tuple[Node, ...]
     outputs: tuple[Output, ...]
     states: tuple[State, ...] = ()
+    meaning: Meaning = Meaning.EXACT
 
     def tensors(self) -> Iterator[Input | State | Node]:
         """Everything that has a tensor's name, type and label, sources first."""

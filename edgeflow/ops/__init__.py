@@ -15,6 +15,7 @@ from edgeflow.ops.pad import Pad
 from edgeflow.ops.requant import Requant
 from edgeflow.ops.reshape import Reshape
 from edgeflow.ops.slicing import Slice
+from edgeflow.ops.softmax import Softmax
 from edgeflow.ops.sumpool import SumPool
 from edgeflow.ops.threshold import Threshold
 from edgeflow.ops.transpose import Transpose
@@ -37,4 +38,5 @@ OPS: dict[str, type[Op]] = {
     "Requant": Requant,
     "Lut": Lut,
     "Threshold": Threshold,
+    "Softmax": Softmax,
 }

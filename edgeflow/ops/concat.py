@@ -24,7 +24,7 @@ class Concat:
         first = inputs[0]
         if not 0 <= self.axis < len(first):
             raise InvalidGraph(f"axis {self.axis} of tensors with {len(first)} axes")
-        if len({(*one[: self.axis], *one[self.axis + 1 :]) for one in inputs}) != 1:
+        if len({(len(one), _without(one, self.axis)) for one in inputs}) != 1:
             raise InvalidGraph(f"shapes differ beside axis {self.axis}: {', '.join(map(str, inputs))}")
         return (*first[: self.axis], sum(one[self.axis] for one in inputs), *first[self.axis + 1 :])
 
@@ -33,7 +33,7 @@ class Concat:
         ends: list[IntArray] = []
         for side in ("lo", "hi"):
             parts = [getattr(one, side) for one in inputs]
-            rest = np.broadcast_shapes(*(tuple(_without(part.shape, self.axis)) for part in parts))
+            rest = np.broadcast_shapes(*(_without(part.shape, self.axis) for part in parts))
             full = [
                 np.broadcast_to(part, (*rest[: self.axis], shape[self.axis], *rest[self.axis :]))
                 for part, shape in zip(parts, shapes, strict=True)

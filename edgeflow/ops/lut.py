@@ -29,6 +29,8 @@ class Lut:
         (source,) = inputs
         if self.table.ndim != 1 or not 1 <= self.table.size <= MOST_ENTRIES:
             raise InvalidGraph(f"a table of shape {self.table.shape}, not of 1 to {MOST_ENTRIES} entries")
+        if self.function and not (self.function.isascii() and self.function.isidentifier()):
+            raise InvalidGraph(f"{self.function!a} is no function's name")
         return source
 
     def bounds(self, inputs: tuple[Bounds, ...], shapes: tuple[Shape, ...]) -> Bounds:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 
@@ -32,7 +33,7 @@ class Multiply:
         if reach[0] * reach[1] >= INT64_SAFE:
             raise InvalidGraph("the product could leave 62 bits")
         ends = [a * b for a in (left.lo, left.hi) for b in (right.lo, right.hi)]
-        return Bounds(np.minimum.reduce(ends), np.maximum.reduce(ends))
+        return Bounds(reduce(np.minimum, ends), reduce(np.maximum, ends))
 
     def evaluate(self, inputs: tuple[IntArray, ...], bounds: tuple[Bounds, ...]) -> IntArray:
         """Element-wise."""

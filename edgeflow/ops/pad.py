@@ -9,6 +9,7 @@ import numpy as np
 from edgeflow.errors import InvalidGraph
 from edgeflow.ir.graph import Bounds
 from edgeflow.ir.types import IntArray, Shape
+from edgeflow.ops.linear import INT64_SAFE
 from edgeflow.ops.window import Pads
 
 
@@ -26,6 +27,8 @@ class Pad:
             raise InvalidGraph(f"padding for {len(self.pads)} axes on a tensor with {len(source)}")
         if any(min(pair) < 0 for pair in self.pads):
             raise InvalidGraph("padding must not be negative")
+        if abs(self.value) >= INT64_SAFE:
+            raise InvalidGraph("the padding value could leave 62 bits")
         return tuple(length + before + after for length, (before, after) in zip(source, self.pads, strict=True))
 
     def bounds(self, inputs: tuple[Bounds, ...], shapes: tuple[Shape, ...]) -> Bounds:
@@ -34,7 +37,6 @@ class Pad:
         axes = tuple(axis for axis, pair in enumerate(self.pads[:-1]) if any(pair))
         if axes:
             lo, hi = lo.min(axis=axes, keepdims=True), hi.max(axis=axes, keepdims=True)
-        if any(map(any, self.pads[:-1])):
             lo, hi = np.minimum(lo, self.value), np.maximum(hi, self.value)
         if self.pads and any(self.pads[-1]):
             ends = ((0, 0),) * (lo.ndim - 1) + (self.pads[-1],)

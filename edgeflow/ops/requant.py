@@ -47,9 +47,10 @@ class Requant:
     offset: IntArray
     lo: IntArray
     hi: IntArray
-    bias: IntArray = field(default_factory=lambda: frozen_array([0]))
+    bias: IntArray = field(default_factory=lambda: frozen_array(0))
 
-    def _arrays(self) -> tuple[IntArray, ...]:
+    def arrays(self) -> tuple[IntArray, ...]:
+        """Every parameter."""
         return (
             self.pre,
             self.multiplier,
@@ -65,7 +66,7 @@ class Requant:
         (source,) = inputs
         if len(self.stages) not in (1, 2):
             raise InvalidGraph(f"{len(self.stages)} rounding stages, not one or two")
-        for array in self._arrays():
+        for array in self.arrays():
             if not _broadcasts(array.shape, source):
                 raise InvalidGraph(f"a parameter of shape {array.shape} does not broadcast against {source}")
         for array in (self.pre, *(stage.shift for stage in self.stages)):

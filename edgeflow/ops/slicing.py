@@ -33,15 +33,16 @@ class Slice:
 
     def bounds(self, inputs: tuple[Bounds, ...], shapes: tuple[Shape, ...]) -> Bounds:
         """The bounds of what is picked."""
-        (one,) = inputs
-        picks = tuple(
-            slice(None) if length == 1 else pick for length, pick in zip(one.lo.shape, self._picks(), strict=True)
-        )
-        return Bounds(one.lo[picks], one.hi[picks])
+        return Bounds(self._picked(inputs[0].lo), self._picked(inputs[0].hi))
 
     def evaluate(self, inputs: tuple[IntArray, ...], bounds: tuple[Bounds, ...]) -> IntArray:
         """Behind the batch axis."""
         return np.ascontiguousarray(inputs[0][(slice(None), *self._picks())])
+
+    def _picked(self, ends: IntArray) -> IntArray:
+        """The slice of bounds; an axis of length 1 stands for the whole axis."""
+        picks = zip(ends.shape, self._picks(), strict=True)
+        return ends[tuple(slice(None) if length == 1 else pick for length, pick in picks)]
 
     def _picks(self) -> tuple[slice, ...]:
         return tuple(

@@ -37,7 +37,7 @@ class Threshold:
         for array in (self.thresholds, self.first, self.step):
             if array.shape[:1] not in ((1,), source[-1:]) or (array is not self.thresholds and array.ndim != 1):
                 raise InvalidGraph(f"a parameter of shape {array.shape} for {source[-1]} channels")
-        if (np.diff(self.thresholds, axis=1) < 0).any():
+        if (self.thresholds[:, 1:] < self.thresholds[:, :-1]).any():
             raise InvalidGraph("a row of thresholds does not ascend")
         if set(self.step.tolist()) - {1, -1}:
             raise InvalidGraph("a step is neither +1 nor -1")

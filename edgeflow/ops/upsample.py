@@ -32,10 +32,10 @@ class Upsample:
         return (*(n * f for n, f in zip(source[:-1], self.factors, strict=True)), source[-1])
 
     def bounds(self, inputs: tuple[Bounds, ...], shapes: tuple[Shape, ...]) -> Bounds:
-        """The input's bounds over all positions; zeros widen them to 0."""
+        """The input's bounds over all positions, per channel; zeros between widen them to 0."""
         axes = tuple(range(len(self.factors)))
         lo, hi = inputs[0].lo.min(axis=axes, keepdims=True), inputs[0].hi.max(axis=axes, keepdims=True)
-        if self.zeros and max(self.factors, default=1) > 1:
+        if self.zeros and self.shape(shapes) != shapes[0]:
             lo, hi = np.minimum(lo, 0), np.maximum(hi, 0)
         return Bounds(lo, hi)
 
@@ -46,6 +46,6 @@ class Upsample:
             for axis, factor in enumerate(self.factors):
                 x = x.repeat(factor, axis=1 + axis)
             return x
-        result = np.zeros((x.shape[0], *self.shape((x.shape[1:],))), dtype=np.int64)
+        result = np.zeros((x.shape[0], *self.shape((x.shape[1:],))), dtype=x.dtype)
         result[(slice(None), *(slice(None, None, factor) for factor in self.factors))] = x
         return result

@@ -77,7 +77,7 @@ class BudgetRecord:
 
 @dataclass(frozen=True)
 class ComparisonRecord:
-    """One runner against the integer graph."""
+    """One runner against the integer graph. `tolerated`: how many mismatches the graph's meaning allows."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = _STRICT
     runner: str
@@ -87,6 +87,12 @@ class ComparisonRecord:
     mismatches: int
     bit_exact: bool
     first_mismatch: MismatchRecord | None = None
+    tolerated: int = 0
+
+    @property
+    def agrees(self) -> bool:
+        """Whether no more differs than that."""
+        return self.mismatches <= self.tolerated
 
 
 @dataclass(frozen=True)
@@ -139,9 +145,9 @@ class RunRecord:
 
     @property
     def bit_exact(self) -> bool:
-        """Whether anything was compared, and nothing differed."""
-        compared = [*self.targets, *([self.reference] if self.reference else [])]
-        return bool(self.targets) and all(one.mismatches == 0 for one in compared)
+        """Whether anything was compared, no target differed, and the model agrees with the graph."""
+        exact = all(one.mismatches == 0 for one in self.targets)
+        return bool(self.targets) and exact and (self.reference is None or self.reference.agrees)
 
     @property
     def fits(self) -> bool:
@@ -152,7 +158,14 @@ class RunRecord:
 def comparison_record(one: Comparison) -> ComparisonRecord:
     """A comparison as it stands in run.json."""
     return ComparisonRecord(
-        one.runner, one.title, one.samples, one.values, one.mismatches, one.bit_exact, _mismatch(one.first)
+        one.runner,
+        one.title,
+        one.samples,
+        one.values,
+        one.mismatches,
+        one.bit_exact,
+        _mismatch(one.first),
+        one.tolerated,
     )
 
 
@@ -238,7 +251,7 @@ def read_record(folder: Path) -> RunRecord:
         return TypeAdapter(RunRecord).validate_python(data)
     except FileNotFoundError:
         raise EdgeflowError(
-            f"no {NAME} here, so nothing to report", where=str(folder), fix="edgeflow run edgeflow.toml writes it"
+            f"no {NAME} here, so nothing to report", where=str(folder), fix="edgeflow verify or edgeflow run writes it"
         ) from None
     except ValidationError as error:
         first = error.errors()[0]

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from edgeflow.errors import InvalidGraph
-from edgeflow.ir.graph import Bounds, Graph, Input, Node, Op, Output
+from edgeflow.ir.graph import Bounds, Graph, Input, Meaning, Node, Op, Output
 from edgeflow.ir.types import Label, TensorType
 from edgeflow.semantics.verify import type_bounds, verify
 
 
 class GraphBuilder:
-    """Collects inputs, nodes and outputs, then gives a verified graph."""
+    """Collects inputs, nodes and outputs, then gives a verified graph of the given meaning."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, meaning: Meaning = Meaning.EXACT) -> None:
+        self.meaning = meaning
         self._name = name
         self._inputs: list[Input] = []
         self._nodes: list[Node] = []
@@ -45,9 +46,9 @@ class GraphBuilder:
         self._bounds[node.name] = bounds
         return node.name
 
-    def output(self, name: str, tensor: str) -> None:
-        """Names a tensor as an output."""
-        self._outputs.append(Output(name, tensor))
+    def output(self, name: str, tensor: str, *, logits: bool = False) -> None:
+        """Names a tensor as an output; `logits` when the model's own softmax behind it is left out."""
+        self._outputs.append(Output(name, tensor, logits))
 
     def type(self, tensor: str) -> TensorType:
         """The type of a tensor added so far."""
@@ -63,7 +64,7 @@ class GraphBuilder:
 
     def finish(self) -> Graph:
         """The graph, verified. Raises InvalidGraph."""
-        graph = Graph(self._name, tuple(self._inputs), tuple(self._nodes), tuple(self._outputs))
+        graph = Graph(self._name, tuple(self._inputs), tuple(self._nodes), tuple(self._outputs), meaning=self.meaning)
         verify(graph)
         return graph
 

@@ -19,7 +19,7 @@ from typing import Any, cast
 import numpy as np
 
 from edgeflow.errors import EdgeflowError, InvalidGraph
-from edgeflow.ir.graph import Graph, Input, Node, Op, Output, State
+from edgeflow.ir.graph import Graph, Input, Meaning, Node, Op, Output, State
 from edgeflow.ir.types import Affine, Dyadic, IntArray, Label, TensorType, frozen_array
 from edgeflow.ops import OPS
 from edgeflow.semantics.verify import verify
@@ -51,10 +51,11 @@ def to_files(graph: Graph) -> dict[str, bytes]:
     data = {
         "edgeflow_graph": SCHEMA,
         "name": graph.name,
+        "meaning": graph.meaning.value,
         "inputs": [_source(one) for one in graph.inputs],
         "states": [{**_source(one), "next": one.next} for one in graph.states],
         "nodes": [_node(one, arrays) for one in graph.nodes],
-        "outputs": [{"name": one.name, "tensor": one.tensor} for one in graph.outputs],
+        "outputs": [{"name": one.name, "tensor": one.tensor, "logits": one.logits} for one in graph.outputs],
     }
     text = json.dumps(data, indent=1, ensure_ascii=False) + "\n"
     return {MODEL: text.encode(), WEIGHTS: _npz(arrays)}
@@ -98,8 +99,11 @@ def from_files(files: Mapping[str, bytes], where: str) -> Graph:
             name=str(data["name"]),
             inputs=tuple(Input(*_read_source(one)) for one in data["inputs"]),
             nodes=tuple(_read_node(one, arrays) for one in data["nodes"]),
-            outputs=tuple(Output(str(one["name"]), str(one["tensor"])) for one in data["outputs"]),
+            outputs=tuple(
+                Output(str(one["name"]), str(one["tensor"]), one["logits"] is True) for one in data["outputs"]
+            ),
             states=tuple(State(*_read_source(one), str(one["next"])) for one in data["states"]),
+            meaning=Meaning(data["meaning"]),
         )
     except _DAMAGE as error:
         raise EdgeflowError(

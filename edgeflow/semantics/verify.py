@@ -70,13 +70,13 @@ def _check_node(node: Node, known: Mapping[str, Bounds], shapes: Mapping[str, tu
     sources = tuple(shapes[name] for name in node.inputs)
     try:
         shape = node.op.shape(sources)
+        if shape != node.type.shape:
+            raise InvalidGraph(f"has shape {shape}, its type says {node.type.shape}")
         bounds = node.op.bounds(tuple(known[name] for name in node.inputs), sources)
     except InvalidGraph as error:
         raise InvalidGraph(error.what, where=at(node), fix=error.fix) from None
     except (ValueError, TypeError, IndexError, OverflowError) as error:
         raise InvalidGraph(f"malformed parameters: {error}", where=at(node)) from None
-    if shape != node.type.shape:
-        raise InvalidGraph(f"has shape {shape}, its type says {node.type.shape}", where=at(node))
     lo, hi = int(bounds.lo.min()), int(bounds.hi.max())
     if lo < node.type.lo or hi > node.type.hi:
         raise InvalidGraph(f"can reach [{lo}, {hi}], its type says {node.type}", where=at(node))

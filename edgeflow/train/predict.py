@@ -7,14 +7,16 @@ import importlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from edgeflow.errors import EdgeflowError, Unsupported, did_you_mean
 from edgeflow.frontends.qkeras.content import read_content
+from edgeflow.frontends.qkeras.layers import IDLE
 from edgeflow.train.runtime import Runtime, Tensor, load_runtime, quiet
+from edgeflow.train.tiefree import tie_free_class
 from edgeflow.vectors import InputData
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float32]
 
 _CODE = ("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer")
+_NESTED = ("Sequential", "Functional", "Model")
 _LARGEST_BATCH = 256
 
 
@@ -31,11 +34,13 @@ def predict(
 ) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
     """Inputs and outputs by layer name: what `keras.Model.predict` gives for a model file, `batch` samples at a time.
 
+    A softmax at an output is left out, as the integer graph leaves it out: that output is its logits.
     `inputs` are arrays by the name of the input layer, or a single array for a model with one input,
     each of shape (n, *input shape). Outputs carry their layer's name, a repeated one `_2`, `_3` ...
     Raises EdgeflowError for a file that is no Keras model, one with code in it, and inputs that do not fit.
     """
     model = load_model(student)
+    _leave_out_softmax(model)
     given = _fitting(model, inputs)
     arrays = [given[name] for name in _names(model.inputs)]
     try:
@@ -46,9 +51,35 @@ def predict(
         raise EdgeflowError(
             f"Keras cannot run this model: {said}", where=str(student), fix="try model.predict on it in Python"
         ) from None
-    results = result.values() if isinstance(result, dict) else result if isinstance(result, list | tuple) else [result]
+    if isinstance(result, dict):  # model.outputs are in order of its keys
+        result = [result[key] for key in sorted(result)]
+    results = result if isinstance(result, list | tuple) else [result]
     outputs = dict(zip(_names(model.outputs), (np.asarray(one, dtype=np.float32) for one in results), strict=True))
     return given, outputs
+
+
+def _leave_out_softmax(model: keras.Model) -> None:
+    """Makes the layers that end in a softmax give their logits."""
+    for tensor in model.outputs:
+        source = tensor._keras_history
+        while (inner := _before(source)) is not None:
+            source = inner._keras_history
+        layer = source.operation
+        if type(layer).__name__ == "Softmax":
+            layer.call = _same
+        elif getattr(getattr(layer, "activation", None), "__name__", "") == "softmax":
+            layer.activation = _same
+
+
+def _before(source: Any) -> Tensor | None:
+    """What really gives a tensor: in a model within the model its own output, before a layer that is idle its input."""
+    if hasattr(source.operation, "layers"):
+        return source.operation.outputs[source.tensor_index]
+    return source.operation.input if type(source.operation).__name__ in IDLE else None
+
+
+def _same(values: Tensor, *_: object, **__: object) -> Tensor:
+    return values
 
 
 def load_model(path: Path) -> keras.Model:
@@ -70,7 +101,8 @@ def load_model(path: Path) -> keras.Model:
             )
     runtime = load_runtime()
     for one in described:
-        if one.layer and not any(hasattr(home, one.kind) for home in (runtime.keras.layers, runtime.qkeras)):
+        known = one.kind in _NESTED or any(hasattr(home, one.kind) for home in (runtime.keras.layers, runtime.qkeras))
+        if one.layer and not known:
             raise Unsupported(
                 f"layer '{one.name}' ({one.kind}) is none of Keras' or QKeras' own",
                 where=str(path),
@@ -83,6 +115,7 @@ def _load(runtime: Runtime, path: Path) -> keras.Model:
     objects: dict[str, object] = {}
     with quiet():
         importlib.import_module("qkeras.utils")._add_supported_quantized_objects(objects)
+        tie_free_class(runtime)
         try:
             model = runtime.keras.models.load_model(path, custom_objects=objects, compile=False, safe_mode=True)
         except Exception as error:  # noqa: BLE001  Keras raises many kinds
@@ -142,6 +175,16 @@ def _names(tensors: list[Tensor]) -> list[str]:
 def _fitting(model: keras.Model, inputs: InputData | Mapping[str, FloatArray] | FloatArray) -> dict[str, FloatArray]:
     """Float32 arrays by input name, in the model's order, of the shapes that it takes."""
     expected = dict(zip(_names(model.inputs), (tuple(tensor.shape) for tensor in model.inputs), strict=True))
+    return fit_inputs(expected, inputs)
+
+
+def fit_inputs(
+    expected: Mapping[str, tuple[int | None, ...]], inputs: InputData | Mapping[str, FloatArray] | FloatArray
+) -> dict[str, FloatArray]:
+    """Float32 arrays by input name, in the order and of the shapes `expected` (batch axis first; None: any length).
+
+    Raises EdgeflowError for an input that is missing or unknown, of another shape, empty, or not finite.
+    """
     where = None
     if isinstance(inputs, InputData):
         where = inputs.where
@@ -168,20 +211,26 @@ def _one(name: str, shape: tuple[int | None, ...], inputs: Mapping[str, FloatArr
     if name not in inputs:
         raise EdgeflowError(f'no data for input "{name}"', where=where, fix=f"add an array of shape {_shown(shape)}")
     array = np.asarray(inputs[name], dtype=np.float32)
-    same = len(array.shape) == len(shape) and all(
-        want is None or want == have for want, have in zip(shape, array.shape, strict=True)
-    )
-    if not same or not len(array):
+    if not _fits(array.shape, shape) or not len(array):
         raise EdgeflowError(
             f'input "{name}" takes {_shown(shape)}, but the data has shape {array.shape}',
             where=where,
-            fix="give the samples along the first axis, in the shape that the model was trained on",
+            fix=f"give the samples along the first axis, in the shape that the model was trained on{_axis(array, shape)}",
         )
     if not np.isfinite(array).all():
         raise EdgeflowError(
             f'the data for input "{name}" holds NaN or infinite values', where=where, fix="remove or replace them"
         )
     return array
+
+
+def _axis(array: FloatArray, shape: tuple[int | None, ...]) -> str:
+    """How to add the last axis, where that is all that is missing."""
+    return "; for example x[..., None]" if len(array) and _fits((*array.shape, 1), shape) else ""
+
+
+def _fits(have: tuple[int, ...], want: tuple[int | None, ...]) -> bool:
+    return len(have) == len(want) and all(b is None or a == b for a, b in zip(have, want, strict=True))
 
 
 def _shown(shape: tuple[int | None, ...]) -> str:

@@ -10,34 +10,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgeflow.errors import EdgeflowError, Unsupported, did_you_mean
+from edgeflow.train.fractions import BiasFormat, bias_formats
+from edgeflow.train.kinds import ACTIVATIONS, KEPT, WEIGHTED, is_linear
 from edgeflow.train.recipe import Config, InputWidth, LayerWidths, Quantize, Width
 from edgeflow.train.runtime import Runtime, quiet
+from edgeflow.train.tiefree import tie_free_class
 
 if TYPE_CHECKING:
     import keras
 
-_WEIGHTED: tuple[str, ...] = ("Dense", "Conv1D", "Conv2D", "DepthwiseConv2D")
-_ACTIVATIONS: tuple[str, ...] = ("Activation", "ReLU")
-_KEPT = (
-    "Flatten",
-    "Reshape",
-    "Permute",
-    "MaxPooling1D",
-    "MaxPooling2D",
-    "AveragePooling1D",
-    "AveragePooling2D",
-    "GlobalMaxPooling1D",
-    "GlobalMaxPooling2D",
-    "GlobalAveragePooling1D",
-    "GlobalAveragePooling2D",
-    "ZeroPadding1D",
-    "ZeroPadding2D",
-    "Concatenate",
-    "Add",
-    "Dropout",
-    "SpatialDropout1D",
-    "SpatialDropout2D",
-)
 _COPIED = (
     "units",
     "filters",
@@ -50,7 +31,7 @@ _COPIED = (
 )
 _PARTS: tuple[str, ...] = ("weights", "biases", "activations")
 _TAKES = dict[str, tuple[str, ...]](
-    [(kind, _PARTS) for kind in _WEIGHTED] + [(kind, _PARTS[2:]) for kind in _ACTIVATIONS]
+    [(kind, _PARTS) for kind in WEIGHTED] + [(kind, _PARTS[2:]) for kind in ACTIVATIONS]
 )
 _FLOAT_BITS = 32
 
@@ -92,9 +73,13 @@ def quantize_model(runtime: Runtime, model: keras.Model, config: Config, quantiz
     made: dict[int, object] = {}
     quantized_inputs: dict[int, object] = {}
 
+    def rounds_itself(layer: keras.layers.Layer) -> bool:
+        given = quantize.layers.get(layer.name, LayerWidths()).activations
+        return not is_linear(layer) or given is not None or _needs_quantizer(layer, outputs, inside)
+
     def clone(layer: keras.layers.Layer) -> object:
         if id(layer) not in made:
-            made[id(layer)] = _convert(runtime, layer, quantize, _needs_quantizer(layer, outputs, inside))
+            made[id(layer)] = _convert(runtime, layer, quantize, rounds_itself, biases.get(layer.name))
         return made[id(layer)]
 
     def apply(layer: keras.layers.Layer, *arguments: object, **keywords: object) -> object:
@@ -109,6 +94,7 @@ def quantize_model(runtime: Runtime, model: keras.Model, config: Config, quantiz
             quantized_inputs[id(value)] = _input_quantizer(runtime, quantize.input, name)(value)
         return quantized_inputs[id(value)]
 
+    biases = bias_formats(model, quantize, rounds_itself) if quantize.tie_free else {}
     with quiet():
         return runtime.keras.models.clone_model(model, clone_function=clone, call_function=apply)
 
@@ -190,21 +176,26 @@ def _needs_quantizer(layer: keras.layers.Layer, outputs: set[int], inside: set[i
     if id(layer) in outputs:
         return False
     nodes = [node for node in layer._outbound_nodes if id(node.operation) in inside]
-    return not all(type(node.operation).__name__ in _ACTIVATIONS for node in nodes)
+    return not all(type(node.operation).__name__ in ACTIVATIONS for node in nodes)
 
 
 def _convert(
-    runtime: Runtime, layer: keras.layers.Layer, quantize: Quantize, needs_quantizer: bool
+    runtime: Runtime,
+    layer: keras.layers.Layer,
+    quantize: Quantize,
+    rounds_itself: Callable[[keras.layers.Layer], bool],
+    bias: BiasFormat | None,
 ) -> keras.layers.Layer:
     kind = type(layer).__name__
     widths = quantize.layers.get(layer.name, LayerWidths())
     if type(layer).__module__.split(".")[0] != "keras":
         raise _unsupported(layer, "is not one of Keras' own layers", "use Keras' layers, or return a QKeras model")
-    if kind == "InputLayer" or kind in _KEPT:
+    if kind == "InputLayer" or kind in KEPT:
         return type(layer).from_config(layer.get_config())
-    if kind in _WEIGHTED:
-        return _convert_weighted(runtime, layer, quantize, widths, needs_quantizer)
-    if kind in _ACTIVATIONS:
+    if kind in WEIGHTED:
+        bias = bias or BiasFormat(widths.biases or quantize.biases, odd=False)
+        return _convert_weighted(runtime, layer, quantize, rounds_itself(layer), bias)
+    if kind in ACTIVATIONS:
         quantizer = _activation(runtime, layer, widths.activations or quantize.activations)
         return runtime.qkeras.QActivation(quantizer, name=layer.name)
     if kind == "BatchNormalization":
@@ -216,14 +207,15 @@ def _convert(
     raise _unsupported(
         layer,
         "cannot be quantized by [quantize]",
-        f"use {', '.join(_WEIGHTED)}, relu, pooling, Add or Flatten, or return a QKeras model and remove [quantize]",
+        f"use {', '.join(WEIGHTED)}, relu, pooling, Add or Flatten, or return a QKeras model and remove [quantize]",
     )
 
 
 def _convert_weighted(
-    runtime: Runtime, layer: keras.layers.Layer, quantize: Quantize, widths: LayerWidths, needs_quantizer: bool
+    runtime: Runtime, layer: keras.layers.Layer, quantize: Quantize, rounds: bool, bias: BiasFormat
 ) -> keras.layers.Layer:
     settings = layer.get_config()
+    widths = quantize.layers.get(layer.name, LayerWidths())
     if settings.get("groups", 1) != 1:
         raise _unsupported(layer, "has groups, which QKeras' convolution lacks", "use DepthwiseConv2D, or groups=1")
     if settings.get("data_format", "channels_last") != "channels_last":
@@ -235,8 +227,8 @@ def _convert_weighted(
     arguments["bias_initializer"] = layer.bias_initializer
     arguments[f"{kernel}_quantizer"] = _fixed_point(runtime, widths.weights or quantize.weights, symmetric=True)
     if layer.use_bias:
-        arguments["bias_quantizer"] = _fixed_point(runtime, widths.biases or quantize.biases)
-    if not _is_linear(layer) or needs_quantizer or widths.activations is not None:
+        arguments["bias_quantizer"] = _bias_quantizer(runtime, bias)
+    if rounds:
         arguments["activation"] = _activation(runtime, layer, widths.activations or quantize.activations)
     return getattr(runtime.qkeras, f"Q{type(layer).__name__}")(name=layer.name, **arguments)
 
@@ -252,7 +244,7 @@ def _activation(runtime: Runtime, layer: keras.layers.Layer, width: Width) -> ob
                 "use ReLU() as it is: the quantizer limits its range by `integer` in activations",
             )
         return runtime.qkeras.quantized_relu(width.bits, width.integer)
-    if _is_linear(layer):
+    if is_linear(layer):
         return _fixed_point(runtime, width)
     name = getattr(layer.activation, "__name__", str(layer.activation))
     if name != "relu":
@@ -264,14 +256,15 @@ def _activation(runtime: Runtime, layer: keras.layers.Layer, width: Width) -> ob
     return runtime.qkeras.quantized_relu(width.bits, width.integer)
 
 
-def _is_linear(layer: keras.layers.Layer) -> bool:
-    activation = getattr(layer, "activation", None)
-    return type(layer).__name__ != "ReLU" and (activation is None or activation.__name__ == "linear")
-
-
 def _fixed_point(runtime: Runtime, width: Width, *, symmetric: bool = False) -> object:
     """quantized_bits with a fixed scale. Kernels leave out the lowest code, which some targets cannot hold."""
     return runtime.qkeras.quantized_bits(width.bits, width.integer, int(symmetric), alpha=1.0)
+
+
+def _bias_quantizer(runtime: Runtime, bias: BiasFormat) -> object:
+    if bias.odd:
+        return tie_free_class(runtime)(bias.width.bits, bias.width.integer)
+    return _fixed_point(runtime, bias.width)
 
 
 def _input_quantizer(runtime: Runtime, width: InputWidth, name: str) -> keras.layers.Layer:

@@ -100,7 +100,9 @@ class LayerWidths:
 class Quantize:
     """`[quantize]`: the formats of every layer, and of single layers by name.
 
-    A relu's `activations` have no sign bit; those of a linear layer have one.
+    A relu's `activations` have no sign bit; those of a linear layer have one. With `tie_free`, no rounding meets a
+    value half-way between two results, so all targets agree on every one: a bias then gets one fractional bit more than
+    its layer's products and only odd codes; of `biases`, only `integer` counts.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = _STRICT
@@ -108,6 +110,7 @@ class Quantize:
     weights: Width
     biases: Width
     activations: Width
+    tie_free: bool = False
     layers: dict[str, LayerWidths] = field(default_factory=dict[str, LayerWidths])
 
 

@@ -41,6 +41,7 @@ def make(
         frozen_array(fields["offset"]),
         frozen_array(fields["lo"]),
         frozen_array(fields["hi"]),
+        frozen_array(fields.get("bias", 0)),
     )
 
 
@@ -79,6 +80,7 @@ def test_roundings_are_what_they_say(x: int, shift: int, rounding: Rounding) -> 
     shifts=st.tuples(st.integers(0, 30), st.integers(0, 30)),
     roundings=st.tuples(st.sampled_from(Rounding), st.sampled_from(Rounding)),
     offset=st.integers(-200, 200),
+    bias=st.integers(-(1 << 30), 1 << 30),
 )
 def test_equals_the_formula(
     x: int,
@@ -87,10 +89,11 @@ def test_equals_the_formula(
     shifts: tuple[int, int],
     roundings: tuple[Rounding, Rounding],
     offset: int,
+    bias: int,
 ) -> None:
     stages = tuple(Stage(frozen_array(one), how) for one, how in zip(shifts, roundings, strict=True))
-    op = make(pre, multiplier, stages=stages, offset=offset, lo=-128, hi=127)
-    value = x * 2**pre * multiplier
+    op = make(pre, multiplier, stages=stages, offset=offset, lo=-128, hi=127, bias=bias)
+    value = x * 2**pre * multiplier + bias
     for shift, rounding in zip(shifts, roundings, strict=True):
         value = exact(Fraction(value, 1 << shift), rounding)
     assert run(op, [x]) == [min(max(value + offset, -128), 127)]
@@ -104,6 +107,18 @@ def test_the_two_stages_of_tflite_micro() -> None:
 
 def test_a_relu_is_a_clamp() -> None:
     assert run(make(shift=1, lo=0, hi=3), [-9, 1, 3, 5, 100]) == [0, 0, 2, 2, 3]
+
+
+def test_a_bias_lies_between_two_steps() -> None:
+    op = make(multiplier=[3, 3], shift=2, bias=[1, 2], rounding=Rounding.FLOOR)
+    x = np.array([[[1, 1], [2, 2], [-1, -1]]])
+    assert op.evaluate((x,), ()).tolist() == [[[1, 1], [1, 2], [-1, -1]]]
+
+
+def test_without_a_bias_it_is_nothing() -> None:
+    zero = frozen_array(0)
+    op = Requant(zero, zero, (), zero, zero, zero)
+    assert (op.bias.shape, int(op.bias)) == ((), 0)
 
 
 def test_parameters_per_channel_and_per_position() -> None:
@@ -132,6 +147,7 @@ def test_bounds_hold(sound: Callable[..., None], seed: int, per: str) -> None:
         multiplier=rng.integers(-9, 10, shape),
         stages=stages,
         offset=rng.integers(-9, 10, shape),
+        bias=rng.integers(-99, 100, shape),
         lo=lo,
         hi=lo + rng.integers(0, 90, shape),
     )
@@ -145,6 +161,7 @@ def test_bounds_hold(sound: Callable[..., None], seed: int, per: str) -> None:
         (make(shift=62), "a shift lies outside 0 to 61"),
         (make(pre=-1), "a shift lies outside 0 to 61"),
         (make(lo=3, hi=2), "the clamp's lower end lies above its upper end"),
+        (make(bias=[1, 2]), "a parameter of shape (2,) does not broadcast against (2, 3)"),
         (make(shift=[1, 2]), "a parameter of shape (2,) does not broadcast against (2, 3)"),
         (make(shift=np.ones((4, 2, 3), dtype=int)), "a parameter of shape (4, 2, 3) does not broadcast against (2, 3)"),
     ],
@@ -155,7 +172,16 @@ def test_refusals(op: Requant, text: str) -> None:
     assert str(caught.value) == text
 
 
-@pytest.mark.parametrize("op", [make(pre=40), make(multiplier=1 << 40), make(pre=61, multiplier=1 << 61)])
+@pytest.mark.parametrize(
+    "op",
+    [
+        make(pre=40),
+        make(multiplier=1 << 40),
+        make(pre=61, multiplier=1 << 61),
+        make(multiplier=1 << 39, bias=1 << 61),
+        make(multiplier=1 << 39, bias=-(1 << 61)),
+    ],
+)
 def test_products_beyond_62_bits_are_refused(op: Requant) -> None:
     with pytest.raises(InvalidGraph, match="the product before the shift could leave 62 bits"):
         op.bounds((Bounds(np.array([-(1 << 22)]), np.array([0])),), ((1,),))
@@ -164,3 +190,8 @@ def test_products_beyond_62_bits_are_refused(op: Requant) -> None:
 def test_an_offset_beyond_62_bits_is_refused() -> None:
     with pytest.raises(InvalidGraph, match="the offset could leave 62 bits"):
         make(offset=(1 << 63) - 1, lo=-5, hi=5).shape(((1,),))
+
+
+def test_a_bias_beyond_62_bits_is_refused() -> None:
+    with pytest.raises(InvalidGraph, match="the bias could leave 62 bits"):
+        make(bias=-(1 << 62)).shape(((1,),))

@@ -16,6 +16,8 @@ from edgeflow.ir.types import Dyadic, TensorType
 from edgeflow.semantics.interpret import interpret
 from edgeflow.semantics.serialize import MODEL, WEIGHTS, from_files, graph_digest, load_graph, to_files
 from edgeflow.semantics.text import show_graph
+from tests.crossing import FORMS, Form
+from tests.graphs import extreme_inputs
 
 AGAIN = "\n  fix: import the model again"
 
@@ -186,3 +188,48 @@ def test_damaged_files(graph: Graph) -> None:
 @pytest.mark.parametrize("seed", range(10))
 def test_many_damaged_files(graph: Graph, seed: int) -> None:
     check_mutations(graph, 2000, 40 + seed)
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.id)
+def test_every_form_of_every_op_survives_the_file(form: Form) -> None:
+    graph = form.graph()
+    back = from_files(to_files(graph), "here")
+    assert to_files(back) == to_files(graph)
+    assert show_graph(back) == show_graph(graph)
+    inputs = extreme_inputs(graph, 1, 9)
+    expected, actual = interpret(graph, inputs)[0], interpret(back, inputs)[0]
+    np.testing.assert_array_equal(actual["y"], expected["y"])
+    check_mutations(graph, 40, 5)
+
+
+def changed_parameter(form: str, name: str, value: object, shape: list[int] | None = None) -> dict[str, bytes]:
+    files = to_files(next(one for one in FORMS if one.id == form).graph())
+    data = json.loads(files[MODEL])
+    data["nodes"][-1]["parameters"][name] = value
+    data["nodes"][-1]["shape"] = shape or data["nodes"][-1]["shape"]
+    return {**files, MODEL: json.dumps(data).encode()}
+
+
+@pytest.mark.parametrize(
+    ("files", "text"),
+    [
+        (
+            changed_parameter("Upsample-nearest", "zeros", 1),
+            "here: damaged graph file (TypeError: 1 is not a <class 'bool'>)",
+        ),
+        (
+            changed_parameter("Concat-rows", "axis", True),
+            "here: damaged graph file (TypeError: True is not a <class 'int'>)",
+        ),
+        (
+            changed_parameter("Pad-channels", "pads", [[0, 0], [0, 0], [0, 1 << 30]]),
+            "here: damaged graph file: layer 'op' (Pad 'op'): has shape (3, 4, 1073741826), its type says (3, 4, 5)",
+        ),
+        (
+            changed_parameter("Pad-channels", "pads", [[0, 0], [0, 0], [0, 1 << 30]], [3, 4, (1 << 30) + 2]),
+            "here: damaged graph file: layer 'op' (Pad 'op'): shape (3, 4, 1073741826) has more than 2^24 elements",
+        ),
+    ],
+)
+def test_hostile_parameters(files: dict[str, bytes], text: str) -> None:
+    assert failure(files).startswith(text)

@@ -3,6 +3,7 @@
 # pyright: basic
 from __future__ import annotations
 
+import tarfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,26 @@ def test_outputs_carry_their_layers_name(one_input: Path, suffix: str) -> None:
     }
     assert list(inputs) == ["image"]
     assert np.array_equal(inputs["image"], samples)
+
+
+@pytest.mark.parametrize("form", ["layer", "Activation", "of the last layer", "nested", "before an idle layer"])
+def test_a_softmax_at_the_output_is_left_out(tmp_path: Path, form: str) -> None:
+    keras, qkeras, _ = load_runtime()
+    with quiet():
+        last = "softmax" if form == "of the last layer" else None
+        kernel = qkeras.quantized_bits(4, 2, alpha=1.0)
+        layers = [keras.Input((2,)), qkeras.QDense(2, kernel_quantizer=kernel, activation=last, name="sums")]
+        if form != "of the last layer":
+            layers.append(keras.layers.Activation("softmax") if form == "Activation" else keras.layers.Softmax())
+        if form == "before an idle layer":
+            layers.append(keras.layers.Dropout(0.5))
+        model = keras.Sequential(layers)
+        model.get_layer("sums").set_weights([np.eye(2), np.zeros(2)])
+        if form == "nested":
+            model = keras.Sequential([keras.Input((2,)), model])
+        save_model(model, tmp_path / "m.keras")
+    _, outputs = predict(tmp_path / "m.keras", np.array([[3.0, -1.0]]))
+    assert [one.tolist() for one in outputs.values()] == [[[3.0, -1.0]]]
 
 
 def test_several_inputs_and_outputs(two_inputs: Path) -> None:
@@ -150,3 +171,25 @@ def test_files_that_keras_cannot_load(one_input: Path, tmp_path: Path) -> None:
         predict(wrong, ONES)
     assert str(caught.value).startswith(f"{wrong}: Keras cannot load this model: ")
     assert str(caught.value).endswith("\n  fix: save it again with the Keras and QKeras that are installed here")
+
+
+def test_outputs_in_a_dict_keep_their_own_names(data: Path, tmp_path: Path) -> None:
+    """Keras gives them in the order in which the dict was written, and `model.outputs` in that of its keys."""
+    with tarfile.open(data / "qkeras" / "v3.tar.xz") as archive:
+        for name in ("ends.keras", "ends.npz"):
+            archive.extract(name, tmp_path, filter="data")
+    stored = np.load(tmp_path / "ends.npz")
+    _, outputs = predict(tmp_path / "ends.keras", {"a": stored["x0"], "b": stored["x1"]})
+    np.testing.assert_array_equal(outputs["swap"], stored["y0"])
+    np.testing.assert_array_equal(outputs["join"], stored["y1"])
+
+
+def test_an_output_deep_inside_models(data: Path, tmp_path: Path) -> None:
+    """The second output of a model whose own last layer is a model with one output."""
+    with tarfile.open(data / "qkeras" / "v3.tar.xz") as archive:
+        for name in ("nested.keras", "nested.npz"):
+            archive.extract(name, tmp_path, filter="data")
+    stored = np.load(tmp_path / "nested.npz")
+    _, outputs = predict(tmp_path / "nested.keras", stored["x0"])
+    np.testing.assert_array_equal(outputs["three"], stored["y0"])
+    np.testing.assert_array_equal(outputs["d"], stored["y1"])

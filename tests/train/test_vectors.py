@@ -47,7 +47,7 @@ BAD: dict[str, tuple[Arrays, str]] = {
     ),
     "labels": (
         {"input/i": X, "output/o": Y, "labels": X},
-        "labels is float32 of shape (2, 3), not integers of shape (2,)\n  fix: give one class number a sample",
+        "labels is float32 of shape (2, 3), not integers of shape (2,)\n  fix: give one class number a sample, not one-hot rows",
     ),
     "text": (
         {"input/i": np.array(["a", "b"]), "output/o": Y},  # type: ignore[dict-item]
@@ -117,6 +117,23 @@ def test_samples_come_from_npy_vectors_data_sets_and_named_arrays(tmp_path: Path
 
     path = tmp_path / "d.npz"
     np.savez(path, x_train=Y, y_train=[1, 2], x_test=X, y_test=[4, 5])
+    found = read_inputs(path)
+    assert found.only is not None
+    assert found.labels is not None
+    assert (found.only.tolist(), found.labels.tolist()) == (X.tolist(), [4, 5])
+
+    found = read_inputs(path, "train")
+    assert found.only is not None
+    assert found.labels is not None
+    assert (found.only.tolist(), found.labels.tolist()) == (Y.tolist(), [1, 2])
+
+    np.savez(path, x_train=Y, y_train=[[1], [2]])
+    for part in ("train", "test"):
+        found = read_inputs(path, part)
+        assert found.labels is not None
+        assert found.labels.tolist() == [1, 2]
+
+    np.savez(path, x=X, y=[4, 5])
     found = read_inputs(path)
     assert found.only is not None
     assert found.labels is not None

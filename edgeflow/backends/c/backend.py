@@ -17,14 +17,18 @@ from edgeflow.backends.c.kernels import KERNELS
 from edgeflow.backends.protocol import Artefact, Program, Remedy, Run, Runner, microcontroller
 from edgeflow.board import Board, Boot, McuBoard
 from edgeflow.errors import ToolFailed
-from edgeflow.ir.graph import Graph
+from edgeflow.ir.graph import Graph, Node
 from edgeflow.ir.types import IntArray
+from edgeflow.ops.conv import Conv
+from edgeflow.ops.maxpool import MaxPool
 from edgeflow.ops.reshape import Reshape
+from edgeflow.ops.sumpool import SumPool
 from edgeflow.resource import Finding, Resource, Severity, Source, SourceKind, Unit
 from edgeflow.toolchain import elf, gcc, qemu
 from edgeflow.toolchain.process import Limits, check, run
 
 _RESERVE = Source(SourceKind.MEASURED, "set by the option stack; the linker keeps it free")
+_ELSEWHERE = "another backend may: edgeflow build --help lists them"
 _STDERR = "runtime error"
 _SANITIZE = ("-fsanitize=undefined,address", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g")
 
@@ -61,20 +65,15 @@ class CBackend:
         return graph
 
     def check(self, graph: Graph, board: Board, options: object) -> tuple[Finding, ...]:
-        """Ops without a kernel, and states."""
+        """Ops without a kernel, windows over more than two axes, and states."""
         found = [
-            Finding(
-                Severity.ERROR,
-                f"backend c cannot do {type(node.op).__name__} yet",
-                layer=node.layer,
-                fix="another backend may: edgeflow build --help lists them",
-            )
+            Finding(Severity.ERROR, f"backend c cannot {what}", layer=node.layer, fix=_ELSEWHERE)
             for node in graph.nodes
-            if type(node.op) not in KERNELS and not isinstance(node.op, Reshape)
+            if (what := _cannot(node))
         ]
         if not isinstance(board, McuBoard):
             found.append(
-                Finding(Severity.ERROR, f"{board.name} is no microcontroller board", fix="edgeflow boards lists them")
+                Finding(Severity.ERROR, f"{board.name} is no microcontroller board", fix=NO_MICROCONTROLLER)
             )
         if graph.states:
             found.append(Finding(Severity.ERROR, "backend c cannot keep states yet", layer=graph.states[0].name))
@@ -154,6 +153,15 @@ class CBackend:
     def _emitted(self, artefact: Artefact) -> Emitted:
         options = cast(COptions, artefact.options)
         return emit_model(artefact.graph, options.prefix or None)
+
+
+def _cannot(node: Node) -> str | None:
+    """What the backend cannot do about a node: a text after "cannot"."""
+    if type(node.op) not in KERNELS and not isinstance(node.op, Reshape):
+        return f"do {type(node.op).__name__} yet"
+    if isinstance(node.op, Conv | MaxPool | SumPool) and len(node.op.window) not in (1, 2):
+        return f"slide a window over {len(node.op.window)} axes"
+    return None
 
 
 def _run_resources(figures: qemu.Figures, board: McuBoard) -> tuple[Resource, ...]:

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 from edgeflow.backends.c.ctypes import CType
 from edgeflow.backends.c.epilogue import helper_name
-from edgeflow.backends.c.kernels import Context, Kernel, make_kernel
+from edgeflow.backends.c.kernel import Context, Kernel
+from edgeflow.backends.c.kernels import make_kernel
 from edgeflow.backends.c.lower import Buffer, Lowered, lower, output_key
 from edgeflow.backends.c.plan import Plan, plan_memory
+from edgeflow.backends.c.rows import SoftmaxKernel
 from edgeflow.ir.graph import Graph
 from edgeflow.ir.types import Affine, Dyadic, Label, TensorType
 from edgeflow.ops.requant import Rounding
@@ -76,7 +78,9 @@ class Model:
     steps: int
     helpers: tuple[Helper, ...]
     unread: tuple[str, ...]
-    uses_memcpy: bool
+    uses_string: bool
+    softmax: bool
+    exponential: bool
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,10 @@ def emit_model(graph: Graph, prefix: str | None = None) -> Emitted:
     plan = plan_memory(lowered)
     functions, members = Identifiers(), Identifiers()
     context = Context(lowered, bounds, shapes)
-    kernels = tuple(make_kernel(step, f"l_{functions.of(step.result)}", context) for step in lowered.steps)
+    kernels = tuple(  # the number keeps the function of a layer "a_weight" apart from the table of a layer "a"
+        make_kernel(step, f"l{number}_{functions.of(step.result)}", context)
+        for number, step in enumerate(lowered.steps, start=1)
+    )
     model = _model(graph, public_prefix(prefix or graph.name), lowered, plan, kernels, members)
     names = _names(graph, lowered, model, members)
     calls = tuple(
@@ -177,6 +184,7 @@ def _model(
         for one in plan.placed
     )
     alignment = max((lowered.buffers[one.tensor].ctype.size for one in plan.placed), default=1)
+    softmaxes = [kernel for kernel in kernels if isinstance(kernel, SoftmaxKernel)]
     read = {buffer.tensor for kernel in kernels for buffer in kernel.inputs}
     return Model(
         title=graph.name,
@@ -190,7 +198,9 @@ def _model(
         steps=len(lowered.steps),
         helpers=_helpers(kernels),
         unread=tuple(p.ident for one, p in zip(graph.inputs, inputs, strict=True) if one.name not in read),
-        uses_memcpy=any(kernel.template == "copy" for kernel in kernels),
+        uses_string=any(kernel.uses_string for kernel in kernels),
+        softmax=bool(softmaxes),
+        exponential=any(kernel.table is None for kernel in softmaxes),
     )
 
 

@@ -1,23 +1,33 @@
-"""A Requant as C statements on one value, in the narrowest arithmetic that cannot overflow."""
+"""What happens to a value while it is in a register: Requant, Lut and Threshold as C statements."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import cast
 
 import numpy as np
 
 from edgeflow.backends.c.ctypes import INT32, INT64, CType, Table, literal, table, working_type
-from edgeflow.ir.graph import Bounds
+from edgeflow.ir.graph import Bounds, Node, Op
 from edgeflow.ir.types import IntArray
+from edgeflow.ops.lut import Lut
 from edgeflow.ops.requant import Requant, Rounding, Stage
+from edgeflow.ops.threshold import Threshold
+
+FEW_LEVELS = 8
+"""Up to so many thresholds are compared one by one; more are searched by halves."""
 
 
 @dataclass(frozen=True)
 class Epilogue:
-    """Statements that turn `acc` into `v`, the tables that they read and the rounding helpers that they call."""
+    """Statements that turn `acc` into `value`, the tables that they read and the rounding helpers that they call.
 
-    ctype: CType
+    `wide`: some of them compute with 64 bits.
+    """
+
+    value: str
+    wide: bool
     statements: tuple[str, ...]
     tables: tuple[Table, ...]
     helpers: frozenset[tuple[Rounding, CType]]
@@ -25,92 +35,158 @@ class Epilogue:
 
 @dataclass
 class _Writer:
-    name: str
-    rank: int
+    """What the statements share. `axes` names the loop variable of each axis of the tensor.
+
+    A table's name is the kernel's and one word, with the number of the op behind it from the second op on.
+    """
+
     axes: Sequence[str | None]
-    sizes: Sequence[int]
-    tables: list[Table]
+    kernel: str
+    number: str = ""
+    tables: list[Table] = field(default_factory=list[Table])
+    helpers: set[tuple[Rounding, CType]] = field(default_factory=set[tuple[Rounding, CType]])
+
+    @property
+    def rank(self) -> int:
+        """Axes of the tensor."""
+        return len(self.axes)
 
     def value(self, array: IntArray, what: str) -> str:
         """A literal when all entries agree, else an indexed table."""
-        if array.size == 1 or (array == array.flat[0]).all():
+        if not _differs(array):
             return literal(int(array.flat[0]))
         shape = (1,) * (self.rank - array.ndim) + array.shape
-        entry = table(f"{self.name}_{what}", array)
-        self.tables.append(entry)
         terms: list[str] = []
         stride = 1
         for axis in range(self.rank - 1, -1, -1):
             if shape[axis] > 1:
                 terms.append(f"{self.axes[axis]} * {stride}" if stride > 1 else f"{self.axes[axis]}")
                 stride *= shape[axis]
-        return f"{entry.name}[{' + '.join(reversed(terms))}]"
+        return f"{self.table(array, what)}[{' + '.join(reversed(terms))}]"
+
+    def table(self, array: IntArray, what: str) -> str:
+        """The name of a new table."""
+        self.tables.append(table(f"{self.kernel}_{what}{self.number}", array))
+        return self.tables[-1].name
 
 
-def varies_along(requant: Requant, rank: int) -> frozenset[int]:
-    """The axes along which any parameter differs."""
+@dataclass(frozen=True)
+class _Value:
+    """A C variable, its type and its bounds."""
+
+    name: str
+    ctype: CType
+    bounds: Bounds
+
+    def as_type(self, ctype: CType) -> str:
+        """The variable as another type."""
+        return f"({ctype.name}){self.name}" if ctype.size < self.ctype.size else self.name
+
+
+def varies_along(op: Op, rank: int) -> frozenset[int]:
+    """The axes along which any parameter of a pointwise op differs."""
+    match op:
+        case Requant():
+            parameters = op.arrays()
+        case Threshold():
+            own = len(_rows(op)) > 1 or _differs(op.first) or _differs(op.step)
+            return frozenset({rank - 1} if own else ())
+        case _:
+            return frozenset()
     found: set[int] = set()
-    arrays = (requant.pre, requant.multiplier, requant.offset, requant.lo, requant.hi)
-    for array in (*arrays, *(stage.shift for stage in requant.stages)):
-        if array.size > 1 and not (array == array.flat[0]).all():
-            found.update(axis + rank - array.ndim for axis, length in enumerate(array.shape) if length > 1)
+    for array in filter(_differs, parameters):
+        found.update(axis + rank - array.ndim for axis, length in enumerate(array.shape) if length > 1)
     return frozenset(found)
 
 
-def write_epilogue(
-    requant: Requant, name: str, source: Bounds, axes: Sequence[str | None], shape: Sequence[int]
-) -> Epilogue:
-    """C for a Requant of a value within `source`. `axes` names the loop variable of each tensor axis.
+def _differs(array: IntArray) -> bool:
+    return bool((array != array.flat[0]).any())
 
-    An axis named None has no loop variable: no parameter may vary along it (`varies_along`).
+
+def _rows(threshold: Threshold) -> IntArray:
+    """The rows of thresholds: one where all channels agree."""
+    return threshold.thresholds if (threshold.thresholds != threshold.thresholds[0]).any() else threshold.thresholds[:1]
+
+
+def write_epilogue(
+    nodes: Sequence[Node], name: str, bounds: Mapping[str, Bounds], acc: CType, axes: Sequence[str | None]
+) -> Epilogue:
+    """C for pointwise nodes, each of which reads the one before it; the first reads `acc`. `name` starts all tables.
+
+    `axes` names the loop variable of each tensor axis. An axis named None has no loop variable: no parameter may
+    vary along it (`varies_along`).
     """
-    writer = _Writer(name, len(shape), axes, shape, [])
-    ctype = _arithmetic(requant, source)
-    statements = [f"{ctype.name} v = acc;"]
+    writer = _Writer(axes, name)
+    statements: list[str] = []
+    value = _Value("acc", acc, bounds[nodes[0].inputs[0]])
+    wide = False
+    for number, node in enumerate(nodes, start=1):
+        writer.number = str(number) if number > 1 else ""
+        result = f"v{writer.number}"
+        ctype, lines = _WRITERS[type(node.op)](node.op, writer, value, result)
+        statements += lines
+        value = _Value(result, ctype, bounds[node.name])
+        wide = wide or ctype is INT64
+    return Epilogue(value.name, wide, tuple(statements), tuple(writer.tables), frozenset(writer.helpers))
+
+
+def _requant(op: Op, writer: _Writer, value: _Value, result: str) -> tuple[CType, list[str]]:
+    requant = cast(Requant, op)
+    ctype = _arithmetic(requant, value.bounds)
+    lines = [f"{ctype.name} {result} = {value.as_type(ctype)};"]
     scale = requant.multiplier << requant.pre
     if (scale != 1).any():
-        statements.append(f"v *= {writer.value(scale, 'multiplier')};")
-    helpers: set[tuple[Rounding, CType]] = set()
-    for index, stage in enumerate(requant.stages):
-        statements += _shift(stage, index, writer, ctype, helpers)
-    if (requant.offset != 0).any():
-        statements.append(f"v += {writer.value(requant.offset, 'offset')};")
-    statements += _clamp(requant, source, writer)
-    return Epilogue(ctype, tuple(statements), tuple(writer.tables), frozenset(helpers))
+        lines.append(f"{result} *= {writer.value(scale, 'multiplier')};")
+    stages = [(index, stage) for index, stage in enumerate(requant.stages) if stage.shift.any()]
+    if requant.bias.any():
+        if stages and stages[0][1].rounding is Rounding.HALF_UP:
+            index, stage = stages.pop(0)
+            amount = writer.value(stage.shift, f"shift{index}")
+            addend = writer.value(_addend(requant.bias, stage), "addend")
+            lines.append(f"{result} = ({result} + {addend}) >> {amount};")
+        else:
+            lines.append(f"{result} += {writer.value(requant.bias, 'addend')};")
+    for index, stage in stages:
+        lines += _shift(stage, index, writer, ctype, result)
+    if requant.offset.any():
+        lines.append(f"{result} += {writer.value(requant.offset, 'offset')};")
+    return ctype, lines + _clamp(requant, value.bounds, writer, result)
+
+
+def _addend(bias: IntArray, stage: Stage) -> IntArray:
+    """The bias and half of what the stage's shift divides by: one addition for both."""
+    return bias + ((np.int64(1) << stage.shift) >> 1)
 
 
 def _arithmetic(requant: Requant, source: Bounds) -> CType:
+    """The type that holds every value on the way and every parameter."""
+    unbiased = replace(requant, bias=np.zeros((), dtype=np.int64)).products(source)
     product = requant.products(source)
     lo, hi = int(product.lo.min()), int(product.hi.max())
-    kind = working_type(min(lo, int(source.lo.min())), max(hi, int(source.hi.max())))
-    for stage in requant.stages:
-        half = 1 << max(int(stage.shift.max()) - 1, 0) if int(stage.shift.max()) else 0
-        if working_type(lo - half - 1, hi + half + 1) is INT64:
-            kind = INT64
-    most = int(np.abs(requant.offset).max()) if requant.offset.size else 0
-    if working_type(lo - most, hi + most) is INT64 or _wide(requant):
-        kind = INT64
-    return kind
-
-
-def _wide(requant: Requant) -> bool:
-    """Whether a parameter itself does not fit in 32 bits."""
+    room = max(_halves(requant), int(np.abs(requant.offset).max()))
+    ends = [(lo - room, hi + room)]
+    ends += [(int(one.lo.min()), int(one.hi.max())) for one in (source, unbiased)]
     scale = requant.multiplier << requant.pre
-    arrays = (scale, requant.offset, requant.lo, requant.hi)
-    return any(working_type(int(array.min()), int(array.max())) is INT64 for array in arrays)
+    addends = (_addend(requant.bias, stage) for stage in requant.stages)
+    constants = (scale, requant.bias, *addends, requant.offset, requant.lo, requant.hi)
+    ends += [(int(array.min()), int(array.max())) for array in constants]
+    return working_type(min(lo for lo, _ in ends), max(hi for _, hi in ends))
 
 
-def _shift(stage: Stage, index: int, writer: _Writer, ctype: CType, helpers: set[tuple[Rounding, CType]]) -> list[str]:
-    if (stage.shift == 0).all():
-        return []
+def _halves(requant: Requant) -> int:
+    """The most that a rounding adds before its shift."""
+    return max(1 + (1 << int(stage.shift.max()) >> 1) for stage in requant.stages)
+
+
+def _shift(stage: Stage, index: int, writer: _Writer, ctype: CType, result: str) -> list[str]:
     amount = writer.value(stage.shift, f"shift{index}")
     if stage.rounding is Rounding.FLOOR:
-        return [f"v >>= {amount};"]
-    helpers.add((stage.rounding, ctype))
-    call = f"{helper_name(stage.rounding, ctype)}(v, {amount})"
+        return [f"{result} >>= {amount};"]
+    writer.helpers.add((stage.rounding, ctype))
+    call = f"{result} = {helper_name(stage.rounding, ctype)}({result}, {amount});"
     if (stage.shift == 0).any():
-        return [f"if ({amount} != 0) {{", f"    v = {call};", "}"]
-    return [f"v = {call};"]
+        return [f"if ({amount} != 0) {{", f"    {call}", "}"]
+    return [call]
 
 
 def helper_name(rounding: Rounding, ctype: CType) -> str:
@@ -118,23 +194,83 @@ def helper_name(rounding: Rounding, ctype: CType) -> str:
     return f"shift_{rounding.value}_{'32' if ctype is INT32 else '64'}"
 
 
-def _clamp(requant: Requant, source: Bounds, writer: _Writer) -> list[str]:
+def _clamp(requant: Requant, source: Bounds, writer: _Writer, result: str) -> list[str]:
     """Only the ends that some value within the bounds can pass."""
     product = requant.products(source)
-    open_ended = Requant(
-        requant.pre,
-        requant.multiplier,
-        requant.stages,
-        requant.offset,
-        np.array(np.iinfo(np.int64).min),
-        np.array(np.iinfo(np.int64).max),
-    )
+    ends = np.iinfo(np.int64)
+    open_ended = replace(requant, lo=np.array(ends.min), hi=np.array(ends.max))
     lo, hi = open_ended.finish(product.lo), open_ended.finish(product.hi)
-    statements: list[str] = []
+    lines: list[str] = []
     if (lo < requant.lo).any():
         least = writer.value(requant.lo, "lo")
-        statements += [f"if (v < {least}) {{", f"    v = {least};", "}"]
+        lines += [f"if ({result} < {least}) {{", f"    {result} = {least};", "}"]
     if (hi > requant.hi).any():
         most = writer.value(requant.hi, "hi")
-        statements += [f"if (v > {most}) {{", f"    v = {most};", "}"]
-    return statements
+        lines += [f"if ({result} > {most}) {{", f"    {result} = {most};", "}"]
+    return lines
+
+
+def _lut(op: Op, writer: _Writer, value: _Value, result: str) -> tuple[CType, list[str]]:
+    """Only the entries that the value can reach."""
+    lut = cast(Lut, op)
+    lo, hi = int(value.bounds.lo.min()), int(value.bounds.hi.max())
+    entries = lut.table[lo - lut.first : hi + 1 - lut.first]
+    ctype = working_type(int(entries.min()), int(entries.max()))
+    place = value.name if not lo else f"{value.name} {'-' if lo > 0 else '+'} {literal(abs(lo))}"
+    if value.ctype is INT64:
+        place = f"(int32_t)({place})"
+    return ctype, [f"const {ctype.name} {result} = {writer.table(entries, 'table')}[{place}];"]
+
+
+def _threshold(op: Op, writer: _Writer, value: _Value, result: str) -> tuple[CType, list[str]]:
+    """result = first + step * count. Levels that every value has reached move into `first`; those out of reach go."""
+    threshold = cast(Threshold, op)
+    lo, hi = int(value.bounds.lo.min()), int(value.bounds.hi.max())
+    rows = _rows(threshold)
+    some, none = (rows > lo).any(axis=0), (rows > hi).all(axis=0)
+    first = threshold.first + threshold.step * np.count_nonzero(~some)
+    rows = np.clip(rows[:, some & ~none], lo, hi + 1)
+    ends = [first, first + threshold.step * rows.shape[1]]
+    ctype = working_type(min(int(one.min()) for one in ends), max(int(one.max()) for one in ends))
+    return ctype, [*_count(rows, writer, value, result, ctype), *_finish(first, threshold.step, writer, result)]
+
+
+def _count(rows: IntArray, writer: _Writer, value: _Value, result: str, ctype: CType) -> list[str]:
+    """How many entries of the channel's row the value has reached."""
+    levels = rows.shape[1]
+    start = f"{ctype.name} {result} = 0;"
+    if levels == 0:
+        return [start, f"(void){value.name};"]
+    if levels == 1:
+        return [f"{ctype.name} {result} = {value.name} >= {writer.value(rows[:, 0], 'threshold')};"]
+    name = writer.table(rows, "thresholds")
+    row = f"{writer.axes[-1]} * {levels} + " if len(rows) > 1 else ""
+    if levels <= FEW_LEVELS:
+        step = f"    {result} += {value.name} >= {name}[{row}k];"
+        return [start, f"for (int32_t k = 0; k < {levels}; k++) {{", step, "}"]
+    return [
+        start,
+        f"for (int32_t left = {levels}; left > 0;) {{",
+        "    const int32_t half = left >> 1;",
+        f"    if ({value.name} >= {name}[{row}{result} + half]) {{",
+        f"        {result} += half + 1;",
+        "        left -= half + 1;",
+        "    } else {",
+        "        left = half;",
+        "    }",
+        "}",
+    ]
+
+
+def _finish(first: IntArray, step: IntArray, writer: _Writer, result: str) -> list[str]:
+    if (step == 1).all():
+        return [f"{result} += {writer.value(first, 'first')};"] if first.any() else []
+    count = result if (step == -1).all() else f"{writer.value(-step, 'step')} * {result}"
+    return [f"{result} = {writer.value(first, 'first')} - {count};"]
+
+
+_Pointwise = Callable[[Op, _Writer, _Value, str], tuple[CType, list[str]]]
+
+_WRITERS: dict[type, _Pointwise] = {Requant: _requant, Lut: _lut, Threshold: _threshold}
+POINTWISE = tuple(_WRITERS)
+"""The ops that need one value alone: they join the loop that makes it."""

@@ -1,49 +1,30 @@
-"""What each op's template needs: geometry, types, tables and the fused Requant."""
+"""Conv, Dense and the pools as kernels, and the table of what makes each op's kernel."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
 
-from edgeflow.backends.c.ctypes import Table, literal, table, working_type
-from edgeflow.backends.c.epilogue import Epilogue, varies_along, write_epilogue
-from edgeflow.backends.c.lower import Buffer, Lowered, Step
-from edgeflow.ir.graph import Bounds, Node
+from edgeflow.backends.c.ctypes import Table, literal, table
+from edgeflow.backends.c.elements import make_element
+from edgeflow.backends.c.epilogue import POINTWISE
+from edgeflow.backends.c.kernel import Context, Kernel, Maker, accumulator, epilogue_of, finished
+from edgeflow.backends.c.lower import Buffer, Step
+from edgeflow.backends.c.moves import MOVES, make_move
+from edgeflow.backends.c.rows import make_argmax, make_softmax
+from edgeflow.ir.graph import Node
 from edgeflow.ir.types import IntArray, Shape
 from edgeflow.ops.add import Add
+from edgeflow.ops.argmax import ArgMax
 from edgeflow.ops.conv import Conv
 from edgeflow.ops.dense import Dense
 from edgeflow.ops.maxpool import MaxPool
-from edgeflow.ops.requant import Requant
+from edgeflow.ops.multiply import Multiply
+from edgeflow.ops.softmax import Softmax
 from edgeflow.ops.sumpool import SumPool
-
-
-@dataclass(frozen=True, kw_only=True)
-class Kernel:
-    """One layer function of the generated source. `what` is its comment, `template` the loop nest."""
-
-    name: str
-    layer: str
-    what: str
-    template: str
-    inputs: tuple[Buffer, ...]
-    y: Buffer
-    acc: str = "int32_t"
-    epilogue: Epilogue | None = None
-    own_tables: tuple[Table, ...] = ()
-
-    @property
-    def x(self) -> Buffer:
-        """The first operand."""
-        return self.inputs[0]
-
-    @property
-    def tables(self) -> tuple[Table, ...]:
-        """Every constant array that the function reads."""
-        return (*self.own_tables, *(self.epilogue.tables if self.epilogue else ()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,72 +87,14 @@ class DenseKernel(Kernel):
     bias: str
 
 
-@dataclass(frozen=True)
-class Axis:
-    """A loop of the elementwise template."""
-
-    name: str
-    length: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class ElementKernel(Kernel):
-    """Add and a Requant on its own. Without `axes` one flat loop suffices."""
-
-    elements: int
-    value: str
-    axes: tuple[Axis, ...] = ()
-
-
-@dataclass(frozen=True)
-class Context:
-    """What a kernel builder may look at."""
-
-    lowered: Lowered
-    bounds: Mapping[str, Bounds]
-    shapes: Mapping[str, Shape]
-
-
 def make_kernel(step: Step, name: str, context: Context) -> Kernel:
     """The kernel of a step, under a C identifier."""
     inputs = tuple(context.lowered.buffer(one) for one in step.reads)
     y = context.lowered.buffers[step.result]
     if step.node is None:
-        return Kernel(name=name, layer=step.layer, what="copy", template="copy", inputs=inputs, y=y)
+        return Kernel(name=name, layer=step.layer, what="copy", template="copy", inputs=inputs, y=y, uses_string=True)
     maker = KERNELS[type(step.node.op)]
     return maker(step, step.node, name, context, inputs, y)
-
-
-def _reach(node: Node, context: Context) -> tuple[int, int]:
-    """The interval of every intermediate sum of a node, in any order."""
-    sources = tuple(context.bounds[one] for one in node.inputs)
-    own = context.bounds[node.name]
-    lo, hi = int(own.lo.min()), int(own.hi.max())
-    match node.op:
-        case Conv() as conv:
-            sums = conv.sums(sources[0], context.shapes[node.inputs[0]][-1])
-        case Dense() as dense:
-            sums = dense.sums(sources[0])
-        case SumPool():
-            return min(lo, 0), max(hi, 0)
-        case Add():
-            reach = sum(max(abs(int(one.lo.min())), abs(int(one.hi.max()))) for one in sources)
-            return -reach, reach
-        case _:
-            first = sources[0]
-            return min(lo, int(first.lo.min())), max(hi, int(first.hi.max()))
-    return int(sums.partial_lo.min()), int(sums.partial_hi.max())
-
-
-def _acc(node: Node, context: Context) -> str:
-    return working_type(*_reach(node, context)).name
-
-
-def _epilogue(step: Step, name: str, context: Context, axes: tuple[str | None, ...]) -> Epilogue | None:
-    if step.requant is None or step.node is None:
-        return None
-    op = cast(Requant, step.requant.op)
-    return write_epilogue(op, name, context.bounds[step.node.name], axes, step.requant.type.shape)
 
 
 def _bias(name: str, bias: IntArray, index: str) -> tuple[str, tuple[Table, ...]]:
@@ -192,6 +115,7 @@ def _pair(values: Shape, fill: int) -> tuple[int, int]:
 
 def _conv(step: Step, node: Node, name: str, context: Context, inputs: tuple[Buffer, ...], y: Buffer) -> Kernel:
     op = cast(Conv, node.op)
+    acc = accumulator(node, context)
     source = context.shapes[node.inputs[0]]
     (in_h, in_w, in_c), (out_h, out_w, out_c) = _flat2(source), _flat2(node.type.shape)
     k_h, k_w = _pair(op.window, 1)
@@ -207,12 +131,12 @@ def _conv(step: Step, node: Node, name: str, context: Context, inputs: tuple[Buf
     return WindowKernel(
         name=name,
         layer=node.layer,
-        what=what + _requantized(step),
+        what=", ".join([what, *finished(step.fused)]),
         template="Conv",
         inputs=inputs,
         y=y,
-        acc=_acc(node, context),
-        epilogue=_epilogue(step, name, context, axes),
+        acc=acc.name,
+        epilogue=epilogue_of(step.fused, name, context, acc, axes),
         own_tables=(weight, *bias_tables),
         kind="Conv",
         in_h=in_h,
@@ -240,6 +164,7 @@ def _conv(step: Step, node: Node, name: str, context: Context, inputs: tuple[Buf
 
 def _pool(step: Step, node: Node, name: str, context: Context, inputs: tuple[Buffer, ...], y: Buffer) -> Kernel:
     op = cast(MaxPool | SumPool, node.op)
+    acc = accumulator(node, context)
     source = context.shapes[node.inputs[0]]
     (in_h, in_w, in_c), (out_h, out_w, out_c) = _flat2(source), _flat2(node.type.shape)
     k_h, k_w = _pair(op.window, 1)
@@ -252,12 +177,12 @@ def _pool(step: Step, node: Node, name: str, context: Context, inputs: tuple[Buf
     return WindowKernel(
         name=name,
         layer=node.layer,
-        what=what + _requantized(step),
+        what=", ".join([what, *finished(step.fused)]),
         template="pool",
         inputs=inputs,
         y=y,
-        acc=_acc(node, context),
-        epilogue=_epilogue(step, name, context, axes),
+        acc=acc.name,
+        epilogue=epilogue_of(step.fused, name, context, acc, axes),
         kind=kind,
         in_h=in_h,
         in_w=in_w,
@@ -280,6 +205,7 @@ def _pool(step: Step, node: Node, name: str, context: Context, inputs: tuple[Buf
 
 def _dense(step: Step, node: Node, name: str, context: Context, inputs: tuple[Buffer, ...], y: Buffer) -> Kernel:
     op = cast(Dense, node.op)
+    acc = accumulator(node, context)
     in_c, out_c = op.weight.shape
     weight = table(f"{name}_weight", op.weight.T)
     bias, bias_tables = _bias(name, op.bias, "m")
@@ -287,12 +213,12 @@ def _dense(step: Step, node: Node, name: str, context: Context, inputs: tuple[Bu
     return DenseKernel(
         name=name,
         layer=node.layer,
-        what=f"dense {in_c} -> {out_c}{_requantized(step)}",
+        what=", ".join([f"dense {in_c} -> {out_c}", *finished(step.fused)]),
         template="Dense",
         inputs=inputs,
         y=y,
-        acc=_acc(node, context),
-        epilogue=_epilogue(step, name, context, axes),
+        acc=acc.name,
+        epilogue=epilogue_of(step.fused, name, context, acc, axes),
         own_tables=(weight, *bias_tables),
         rows=node.type.size // out_c,
         in_c=in_c,
@@ -302,65 +228,15 @@ def _dense(step: Step, node: Node, name: str, context: Context, inputs: tuple[Bu
     )
 
 
-def _add(step: Step, node: Node, name: str, context: Context, inputs: tuple[Buffer, ...], y: Buffer) -> Kernel:
-    op = cast(Add, node.op)
-    acc = _acc(node, context)
-    terms = [f"{'+' if sign > 0 else '-'} ({acc})x{number or ''}[i]" for number, sign in enumerate(op.signs)]
-    value = " ".join(terms).removeprefix("+ ")
-    return _elementwise(step, node, name, context, inputs, y, "add" + _requantized(step), value, step.requant)
-
-
-def _requant(step: Step, node: Node, name: str, context: Context, inputs: tuple[Buffer, ...], y: Buffer) -> Kernel:
-    return _elementwise(step, node, name, context, inputs, y, "requantize", "x[i]", node)
-
-
-def _elementwise(
-    step: Step,
-    node: Node,
-    name: str,
-    context: Context,
-    inputs: tuple[Buffer, ...],
-    y: Buffer,
-    what: str,
-    value: str,
-    requant: Node | None,
-) -> Kernel:
-    shape = node.type.shape
-    names = tuple(f"a{axis}" for axis in range(len(shape)))
-    epilogue = None
-    axes: tuple[Axis, ...] = ()
-    if requant is not None:
-        op = cast(Requant, requant.op)
-        source = context.bounds[node.name if requant is not node else node.inputs[0]]
-        epilogue = write_epilogue(op, name, source, names, shape)
-        if varies_along(op, len(shape)):
-            axes = tuple(Axis(one, length) for one, length in zip(names, shape, strict=True))
-    return ElementKernel(
-        name=name,
-        layer=node.layer,
-        what=what,
-        template="elementwise",
-        inputs=inputs,
-        y=y,
-        acc=_acc(node, context),
-        epilogue=epilogue,
-        elements=node.type.size,
-        value=value,
-        axes=axes,
-    )
-
-
-def _requantized(step: Step) -> str:
-    return ", requantize" if step.requant else ""
-
-
-_Maker = Callable[[Step, Node, str, Context, tuple[Buffer, ...], Buffer], Kernel]
-
-KERNELS: dict[type, _Maker] = {
+KERNELS: Mapping[type, Maker] = {
     Conv: _conv,
     Dense: _dense,
-    Add: _add,
+    Add: make_element,
+    Multiply: make_element,
     MaxPool: _pool,
     SumPool: _pool,
-    Requant: _requant,
+    ArgMax: make_argmax,
+    Softmax: make_softmax,
+    **dict.fromkeys(POINTWISE, make_element),
+    **dict.fromkeys(MOVES, make_move),
 }

@@ -6,17 +6,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edgeflow.backends.c.ctypes import CType, storage_type
-from edgeflow.backends.c.epilogue import varies_along
+from edgeflow.backends.c.epilogue import POINTWISE, varies_along
 from edgeflow.ir.graph import Graph, Node
+from edgeflow.ops.add import Add
+from edgeflow.ops.concat import Concat
 from edgeflow.ops.conv import Conv
 from edgeflow.ops.dense import Dense
-from edgeflow.ops.requant import Requant
+from edgeflow.ops.maxpool import MaxPool
+from edgeflow.ops.multiply import Multiply
+from edgeflow.ops.pad import Pad
 from edgeflow.ops.reshape import Reshape
+from edgeflow.ops.slicing import Slice
+from edgeflow.ops.sumpool import SumPool
+from edgeflow.ops.transpose import Transpose
+from edgeflow.ops.upsample import Upsample
+
+_LOOPS = (Conv, Dense, Add, Multiply, MaxPool, SumPool, *POINTWISE)
+"""The ops whose loops have each finished value in a variable."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One loop nest: `node`'s op, then `requant` on each result while it is still in a register.
+    """One loop nest: `node`'s op, then the `fused` ones on each result while it is still in a register.
 
     It reads the buffers of `node.inputs` and writes the tensor `result`. `node` None is a plain copy
     of the tensor `copies` into an output.
@@ -24,18 +35,13 @@ class Step:
 
     result: str
     node: Node | None
-    requant: Node | None = None
+    fused: tuple[Node, ...] = ()
     copies: str | None = None
 
     @property
     def reads(self) -> tuple[str, ...]:
         """The tensors that the step reads."""
         return self.node.inputs if self.node else (self.copies or "",)
-
-    @property
-    def last(self) -> Node | None:
-        """The node whose tensor is stored."""
-        return self.requant or self.node
 
     @property
     def layer(self) -> str:
@@ -74,39 +80,56 @@ class Lowered:
 
 
 def lower(graph: Graph) -> Lowered:
-    """Fuses each Requant into its producer where nothing else reads the value between; Reshape is a view."""
+    """Pointwise ops join the loop that makes their input where nothing else reads it; what moves nothing is a view."""
     results = {output.tensor for output in graph.outputs}
-    fused: dict[str, Node] = {}
-    for node in graph.nodes:
-        if isinstance(node.op, Requant) and node.inputs[0] not in results:
-            producer = _node(graph, node.inputs[0])
-            if producer and len(graph.readers(producer.name)) == 1 and _can_fuse(producer, node.op):
-                fused[producer.name] = node
     steps: list[Step] = []
     views: dict[str, str] = {}
-    taken = {node.name for node in fused.values()}
+    taken: set[str] = set()
     for node in graph.nodes:
         if node.name in taken:
             continue
-        if isinstance(node.op, Reshape):
+        if _moves_nothing(graph, node):
             views[node.name] = node.inputs[0]
             continue
-        requant = fused.get(node.name)
-        steps.append(Step((requant or node).name, node, requant))
+        fused = _chain(graph, node, results)
+        taken.update(one.name for one in fused)
+        steps.append(Step((node, *fused)[-1].name, node, fused))
     return _place(graph, steps, views)
 
 
-def _node(graph: Graph, name: str) -> Node | None:
-    return next((node for node in graph.nodes if node.name == name), None)
+def _moves_nothing(graph: Graph, node: Node) -> bool:
+    """Whether the result's elements are the input's, in the same order."""
+    match node.op:
+        case Reshape():
+            return True
+        case Transpose() as transpose:
+            source = graph.tensor(node.inputs[0]).type.shape
+            order = [axis for axis in transpose.order if source[axis] > 1]
+            return order == sorted(order)
+        case Concat() | Pad() | Slice() | Upsample():
+            return graph.tensor(node.inputs[0]).type.shape == node.type.shape
+        case _:
+            return False
 
 
-def _can_fuse(producer: Node, requant: Requant) -> bool:
-    """Whether the producer's loop has a variable for every axis that the parameters vary along."""
-    if isinstance(producer.op, Requant | Reshape):
-        return False
-    rank = len(producer.type.shape)
-    varying = varies_along(requant, rank)
-    return varying <= {rank - 1} if isinstance(producer.op, Dense) else True
+def _chain(graph: Graph, head: Node, results: set[str]) -> tuple[Node, ...]:
+    """The pointwise nodes behind a node, up to a tensor that something else reads or that is an output."""
+    chain: list[Node] = []
+    at = head
+    while isinstance(head.op, _LOOPS) and at.name not in results:
+        readers = graph.readers(at.name)
+        if len(readers) != 1 or not _can_fuse(head, readers[0]):
+            break
+        at = readers[0]
+        chain.append(at)
+    return tuple(chain)
+
+
+def _can_fuse(head: Node, node: Node) -> bool:
+    """Whether the head's loop has a variable for every axis that the parameters vary along."""
+    rank = len(node.type.shape)
+    fits = not isinstance(head.op, Dense) or varies_along(node.op, rank) <= {rank - 1}
+    return isinstance(node.op, POINTWISE) and fits
 
 
 def _place(graph: Graph, steps: list[Step], views: dict[str, str]) -> Lowered:
@@ -136,18 +159,3 @@ def _place(graph: Graph, steps: list[Step], views: dict[str, str]) -> Lowered:
 def output_key(name: str) -> str:
     """The buffer name of an output, apart from all tensor names."""
     return f"\0output {name}"
-
-
-def multiplications(node: Node) -> int:
-    """Multiply-accumulates of one sample, padding taps counted; for pools and adds, elements read."""
-    match node.op:
-        case Conv() as conv:
-            return node.type.size * conv.weight.size // conv.weight.shape[-1]
-        case Dense() as dense:
-            return node.type.size * dense.weight.shape[0]
-        case _:
-            window = getattr(node.op, "window", ())
-            count = node.type.size
-            for length in window:
-                count *= length
-            return count

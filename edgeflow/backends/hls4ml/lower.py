@@ -362,6 +362,8 @@ def _reshape(lowering: _Lowering, node: Node, op: Op) -> Value:
 
 def _requant(lowering: _Lowering, node: Node, op: Op) -> Value:
     assert isinstance(op, Requant)
+    if op.bias.any():
+        raise Refused("cannot add a bias between the multiplication and the rounding yet", _OTHER)
     shape = node.type.shape
     value = lowering.shaped(lowering.values[node.inputs[0]], shape, node.layer)
     bounds: Bounds = lowering.bounds[node.inputs[0]]

@@ -5,9 +5,10 @@ What this pass cannot turn into kernels it leaves as it is, and `check` says so.
 Rounding. A kernel rounds `factor x sum` half away from zero (`arithmetic.py`). With a power of two as factor the
 first of its two stages is kept exact (`JUST_BELOW_ONE`), so that every value but a tie rounds as in the model at any
 weight width. Behind a clamp at zero only ties above zero matter, and the bias moves them: half up and half away need
-nothing; floor subtracts half a unit. Half to even no kernel can do (its thresholds lie unevenly): of every two
-channels one rounds ties up and one, whose bias loses 1, rounds them down, so that what moves cancels in the next
-layer's sums instead of adding up. A student without ties keeps all its outputs.
+nothing; floor subtracts half a unit. Where results below zero count, weights of up to 7 bits are doubled, and odd sums
+have no ties (`offties.py`). Half to even no kernel can do (its thresholds lie unevenly): of every two channels one
+rounds ties up and one, whose bias loses 1, rounds them down, so that what moves cancels in the next layer's sums
+instead of adding up. A student without ties keeps all its outputs.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from edgeflow.backends.tflm.arithmetic import (
     weight_scale,
 )
 from edgeflow.backends.tflm.chains import Fused, WideOutput, find_fused, linear
+from edgeflow.backends.tflm.offties import off_ties
 from edgeflow.backends.tflm.storage import Clamp, kernel_clamp, zero_of
 from edgeflow.errors import InvalidGraph
 from edgeflow.ir.graph import Bounds, Graph, Node
@@ -57,6 +59,7 @@ class _Kernel:
     """A linear op with its own rounding put right, and the Requant (perhaps a clamp too) that follows it."""
 
     op: Conv | Dense | SumPool
+    label: Label
     requant: Requant
     clamp: Requant | None
 
@@ -64,7 +67,7 @@ class _Kernel:
 class _Adapter:
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
-        self._builder = GraphBuilder(graph.name)
+        self._builder = GraphBuilder(graph.name, graph.meaning)
         self._names: dict[str, str] = {}
 
     def run(self) -> Graph:
@@ -83,7 +86,7 @@ class _Adapter:
                 case None:
                     self._alone(node)
         for output in self._graph.outputs:
-            builder.output(output.name, self._names[output.tensor])
+            builder.output(output.name, self._names[output.tensor], logits=output.logits)
         return builder.finish()
 
     def _inputs(self, node: Node) -> tuple[str, ...]:
@@ -94,7 +97,19 @@ class _Adapter:
         op = node.op
         if isinstance(op, Requant) and node.type.shape and not self._only_clamps(node, op) and self._as_conv(node, op):
             return
-        self._names[node.name] = self._builder.add(node.op, self._inputs(node), node.label, node.layer, node.name)
+        add = self._builder.add
+        try:
+            self._names[node.name] = add(node.op, self._inputs(node), node.label, node.layer, node.name)
+        except InvalidGraph:  # a rounding has moved an input out of what the op takes, a table's range say
+            inputs = tuple(self._as_before(name, node) for name in node.inputs)
+            self._names[node.name] = add(node.op, inputs, node.label, node.layer, node.name)
+
+    def _as_before(self, name: str, reader: Node) -> str:
+        """A tensor, clamped to the interval that it has in the model."""
+        at, kind = self._names[name], self._graph.tensor(name).type
+        found, label = self._builder.type(at), self._builder.label(at)
+        clamp = _clamp(kind.lo, kind.hi, Clamp(found.lo, found.hi, rest=True))
+        return at if clamp is None else self._builder.add(clamp, (at,), label, reader.layer, f"{name}_within")
 
     def _only_clamps(self, node: Node, requant: Requant) -> bool:
         """Whether a Requant leaves values within its clamp as they are, their unit included."""
@@ -112,7 +127,7 @@ class _Adapter:
             return False
         if len(shape) < 2:
             source = builder.add(Reshape(spread.type.shape), (source,), label, node.layer, f"{node.name}_row")
-        sums = builder.add(kernel.op, (source,), label, node.layer, spread.name)
+        sums = builder.add(kernel.op, (source,), kernel.label, node.layer, spread.name)
         flat = len(shape) < 2
         at = self._requant(f"{node.name}_wide" if flat else node.name, node, sums, kernel.requant, kernel.clamp)
         if flat:
@@ -132,7 +147,7 @@ class _Adapter:
         if kernel is None:
             self._alone(node)
             return set()
-        sums = self._builder.add(kernel.op, self._inputs(node), node.label, node.layer, node.name)
+        sums = self._builder.add(kernel.op, self._inputs(node), kernel.label, node.layer, node.name)
         name = f"{node.name}_act" if found.between else found.requant.name
         after = replace(found.requant, layer=node.layer if found.between else found.requant.layer)
         at = self._requant(name, after, sums, kernel.requant, kernel.clamp)
@@ -147,6 +162,13 @@ class _Adapter:
         return at
 
     def _kernel(self, node: Node, after: Node) -> _Kernel | None:
+        """The kernel for an op and the Requant behind it, kept off ties where that makes it exact."""
+        source = self._names[node.inputs[0]]
+        pair = off_ties(node, after, self._builder.bounds(source), self._builder.type(source).shape)
+        found = None if pair is None else self._rounding_kernel(*pair)
+        return found or self._rounding_kernel(node, after)
+
+    def _rounding_kernel(self, node: Node, after: Node) -> _Kernel | None:
         assert isinstance(after.op, Requant)
         source = self._names[node.inputs[0]]
         scale, result = scale_of(self._builder.label(source)), scale_of(after.label)
@@ -163,7 +185,7 @@ class _Adapter:
                 requant = replace(requant, offset=frozen_array([0]))
         bounds = self._bounds(op, source)
         found = None if bounds is None else _with_clamp(requant, after, wanted, bounds, relu=True)
-        return None if found is None else _Kernel(op, *found)
+        return None if found is None else _Kernel(op, node.label, *found)
 
     def _bounds(self, op: Conv | Dense | SumPool, source: str) -> Bounds | None:
         try:
@@ -208,7 +230,7 @@ def _multipliers(
 ) -> tuple[Multiplier, ...] | None:
     """What the kernel will multiply by, one a channel; None where the file cannot say the Requant's factors."""
     rank, channels = len(node.type.shape), node.type.shape[-1]
-    if source is None or result is None:
+    if source is None or result is None or requant.bias.any():
         return None
     known = kernel_multipliers(requant, rank, channels)
     if known is not None:

@@ -107,7 +107,7 @@ def kernel_requant(multipliers: Sequence[Multiplier], offset: int, lo: int, hi: 
 
 def kernel_multipliers(requant: Requant, rank: int, channels: int) -> tuple[Multiplier, ...] | None:
     """The multipliers, one a channel, of a Requant that has the kernels' form; None for any other Requant."""
-    if len(requant.stages) != 2:
+    if len(requant.stages) != 2 or requant.bias.any():
         return None
     first, second = requant.stages
     if first.rounding is not Rounding.HALF_UP or (first.shift != 31).any():
@@ -137,5 +137,5 @@ def only_value(array: IntArray) -> int | None:
 
 def is_clamp(requant: Requant) -> bool:
     """Whether a Requant does nothing but clamp."""
-    shifts = all((stage.shift == 0).all() for stage in requant.stages)
-    return shifts and bool((requant.pre == 0).all() and (requant.multiplier == 1).all() and (requant.offset == 0).all())
+    nothing = (requant.pre, requant.bias, requant.offset, *(stage.shift for stage in requant.stages))
+    return bool((requant.multiplier == 1).all()) and not any(one.any() for one in nothing)

@@ -57,7 +57,7 @@ class TflmBackend:
         found: list[Finding] = []
         if not isinstance(board, McuBoard):
             what = f"{board.name} is no microcontroller board"
-            found.append(Finding(Severity.ERROR, what, fix="edgeflow boards lists them"))
+            found.append(Finding(Severity.ERROR, what, fix=NO_MICROCONTROLLER))
         if graph.states:
             found.append(Finding(Severity.ERROR, "backend tflm cannot keep states yet", layer=graph.states[0].name))
             return tuple(found)

@@ -67,8 +67,7 @@ def _commutes(requant: Requant, between: list[Node]) -> bool:
     """Whether a Requant may move in front of pools and reshapes: it rises, and is the same for every element moved."""
     if not between:
         return True
-    arrays = (requant.pre, requant.multiplier, requant.offset, requant.lo, requant.hi)
-    same = all(only_value(one) is not None for one in (*arrays, *(stage.shift for stage in requant.stages)))
+    same = all(only_value(one) is not None for one in requant.arrays())
     return same and int(requant.multiplier.flat[0]) > 0
 
 

@@ -91,6 +91,8 @@ def _kernel_sums(writer: Writer, node: Node, op: Conv | Dense, source: Storage) 
 def lower_sums(writer: Writer, node: Node, after: Node, requant: Requant) -> None:
     """Adds the operator for a linear op and its adapted Requant. Raises Refused."""
     place, source = writer.source(node)
+    if requant.bias.any():
+        raise Refused(why_not(requant, after))
     result, activation = _result_storage(after, requant)
     multipliers = kernel_multipliers(requant, len(node.type.shape), node.type.shape[-1])
     scale = scale_of(after.label)
@@ -118,6 +120,8 @@ def lower_sums(writer: Writer, node: Node, after: Node, requant: Requant) -> Non
 
 def why_not(requant: Requant, after: Node) -> str:
     """Why `adapt` could not give a Requant a kernel's form: a text after "cannot"."""
+    if requant.bias.any():
+        return "add a bias between the multiplication and the rounding yet"
     rank, channels = len(after.type.shape), after.type.shape[-1]
     arrays = [requant.pre, requant.multiplier, *(stage.shift for stage in requant.stages)]
     if any(along_channels(one, rank, channels) is None for one in arrays):

@@ -7,40 +7,59 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 from edgeflow.errors import EdgeflowError, InvalidGraph, Unsupported
 from edgeflow.frontends.qkeras.content import Content, read_content
-from edgeflow.frontends.qkeras.fields import shown
+from edgeflow.frontends.qkeras.fields import is_list, shown
 from edgeflow.frontends.qkeras.importer import Importer, Value
 from edgeflow.frontends.qkeras.layers import LAYERS, MOVES_ONLY, import_layer, unknown_layer
-from edgeflow.frontends.qkeras.model import Call, Model, Ref, read_model
-from edgeflow.frontends.qkeras.quantizers import Steps, read_activation
+from edgeflow.frontends.qkeras.model import Layer, Model, Ref, read_model
+from edgeflow.frontends.qkeras.quantizers import Activation, Steps, read_activation
 from edgeflow.ir.graph import Graph
 from edgeflow.ir.types import Dyadic, Shape, TensorType
 from edgeflow.semantics.verify import LARGEST_TENSOR
 
 _MOST_AXES = 8
 _QUANTIZE_INPUT = 'put QActivation("quantized_bits(8, 0, alpha=1)") right after the input'
+_DECLARE = f'{_QUANTIZE_INPUT}, or say what the data is: edgeflow import --input "quantized_bits(8, 0, alpha=1)"'
 
 
-def load_qkeras(path: Path) -> Graph:
-    """The graph of a `.keras` or `.h5` file. Raises EdgeflowError; Unsupported for what cannot be exact."""
-    return import_content(read_content(path), str(path))
+def load_qkeras(path: Path, weights: Path | None = None, declared: Steps | None = None) -> Graph:
+    """The graph of a `.keras` or `.h5` file, or of a JSON architecture and its file of `weights`.
+
+    `declared` says what the data of inputs that no layer quantizes is: integers of that quantizer.
+    Raises EdgeflowError; Unsupported for what cannot be exact.
+    """
+    return import_content(read_content(path, weights), str(path), declared)
 
 
-def import_content(content: Content, where: str) -> Graph:
-    """The verified graph of a file's content; `where` names the file in errors."""
+def declared_input(text: str) -> Steps:
+    """The quantizer that `--input` names. Raises EdgeflowError for anything but plain steps with alpha 1."""
+    steps = read_activation(text, "--input")
+    if not isinstance(steps, Steps) or steps.offset or steps.finest is not None or steps.unit != steps.frac:
+        raise EdgeflowError(
+            f"{shown(text)} is no plain quantizer, from real numbers to the nearest step",
+            where="--input",
+            fix='use --input "quantized_bits(8, 0, alpha=1)" with your number of bits and integer bits',
+        )
+    return steps
+
+
+def import_content(content: Content, where: str, declared: Steps | None = None) -> Graph:
+    """The verified graph of a file's content; `where` names the file in errors, `declared` is as in load_qkeras."""
     model = read_model(content, where)
     _reject_unknown_layers(model)
     importer = Importer(model.name)
-    values = {ref: _import_input(importer, model, ref) for ref in model.inputs}
+    quantizers = _input_quantizers(model)
+    values = {
+        call.ref: _import_input(importer, call.layer, quantizers.get(call.ref), declared)
+        for call in model.calls
+        if call.layer.kind == "InputLayer"
+    }
     count = len({call.layer.index for call in model.calls})
     readers = Counter([*(ref for call in model.calls for ref in call.inputs), *model.outputs])
     for call in model.calls:
-        if call.layer.kind == "InputLayer":
-            if call.ref not in values:
-                raise EdgeflowError("it is not one of the model's inputs", where=call.layer.where)
+        if call.ref in values:
             continue
         inputs = tuple(values[ref] for ref in call.inputs)
         value = import_layer(importer, call.layer, inputs, f"layer {call.layer.index + 1} of {count}")
@@ -60,52 +79,66 @@ def _reject_unknown_layers(model: Model) -> None:
             raise unknown_layer(call.layer, f"layer {call.layer.index + 1} of {count}")
 
 
-def _import_input(importer: Importer, model: Model, ref: Ref) -> Value:
-    """Declares a graph input: the integers behind the input quantizer, under the Keras input's name."""
-    call = next(one for one in model.calls if one.ref == ref)
-    found = list(_input_quantizers(model, ref))
-    if not found:
-        raise Unsupported("nothing quantizes this input", where=call.layer.where, fix=_QUANTIZE_INPUT)
-    steps = found[0]
+def _import_input(importer: Importer, layer: Layer, steps: Activation | None, declared: Steps | None) -> Value:
+    """Declares a graph input: the integers behind the input quantizer, under the Keras input's name.
+
+    An input that no layer quantizes is what `declared` says: its real values are those integers already.
+    """
+    if steps is None:
+        if declared is None:
+            raise Unsupported("nothing quantizes this input", where=layer.where, fix=_DECLARE)
+        kind = TensorType(_input_shape(layer), declared.lo, declared.hi)
+        return Value(importer.builder.input(layer.name, kind, Dyadic(declared.unit)))
+    if not isinstance(steps, Steps) or steps.offset or steps.finest is not None:
+        raise Unsupported(
+            "its quantizer is not a plain one, from real numbers to the nearest step",
+            where=layer.where,
+            fix=_QUANTIZE_INPUT,
+        )
     if steps.unit != steps.frac:
         raise Unsupported(
-            "its quantizer has another alpha than 1", where=call.layer.where, fix="use alpha=1 and more integer bits"
+            "its quantizer has another alpha than 1", where=layer.where, fix="use alpha=1 and more integer bits"
         )
-    kind = TensorType(_input_shape(call), steps.lo, steps.hi)
-    return Value(importer.builder.input(call.layer.name, kind, Dyadic(steps.unit)), unquantized=steps)
+    kind = TensorType(_input_shape(layer), steps.lo, steps.hi)
+    return Value(importer.builder.input(layer.name, kind, Dyadic(steps.unit)), unquantized=steps)
 
 
-def _input_quantizers(model: Model, ref: Ref) -> list[Steps]:
-    """The quantizers that read an input directly or through layers that only move values."""
-    carriers = {ref}
-    found: list[Steps] = []
+def _input_quantizers(model: Model) -> Mapping[Ref, Activation]:
+    """For each input the first quantizer that reads it, directly or through layers that only move values."""
+    origins = {ref: ref for ref in model.inputs}
+    found: dict[Ref, Activation] = {}
     for call in model.calls:
-        if not carriers & set(call.inputs):
+        carried = [origins[ref] for ref in call.inputs if ref in origins]
+        if not carried:
             continue
-        steps = None
         if call.layer.kind in ("QActivation", "Activation"):
             steps = read_activation(call.layer.fields.raw("activation"), call.layer.where)
             if steps is None:
-                carriers.add(call.ref)
+                origins[call.ref] = carried[0]
+            else:
+                found.setdefault(carried[0], steps)
         elif call.layer.kind in MOVES_ONLY:
-            carriers.add(call.ref)
-        if steps is not None:
-            found.append(steps)
+            origins[call.ref] = carried[0]
     return found
 
 
-def _input_shape(call: Call) -> Shape:
-    shape = call.layer.fields.raw("batch_shape")
-    axes = cast(list[object], shape)[1:] if isinstance(shape, list) else []
+def _input_shape(layer: Layer) -> Shape:
+    key = "batch_input_shape" if "batch_input_shape" in layer.fields.data else "batch_shape"
+    shape = layer.fields.raw(key)
+    if shape is None:
+        raise Unsupported(
+            "the model does not say what it reads", where=layer.where, fix="start it with keras.Input(shape)"
+        )
+    axes = shape[1:] if is_list(shape) else []
     if not 0 < len(axes) <= _MOST_AXES:
-        raise call.layer.fields.wrong("batch_shape", f"a batch axis and 1 to {_MOST_AXES} more")
+        raise layer.fields.wrong(key, f"a batch axis and 1 to {_MOST_AXES} more")
     sizes = tuple(int(axis) for axis in axes if isinstance(axis, int) and axis > 0)
     if len(sizes) != len(axes):
         raise Unsupported(
-            "an axis of the input has no fixed length", where=call.layer.where, fix="give keras.Input a full shape"
+            "an axis of the input has no fixed length", where=layer.where, fix="give keras.Input a full shape"
         )
     if math.prod(sizes) > LARGEST_TENSOR:
-        raise Unsupported("the input holds more than 2^24 elements", where=call.layer.where, fix="make it smaller")
+        raise Unsupported("the input holds more than 2^24 elements", where=layer.where, fix="make it smaller")
     return sizes
 
 
@@ -113,16 +146,16 @@ def _name_outputs(importer: Importer, model: Model, values: Mapping[Ref, Value])
     """Outputs carry their Keras layer's name, as `keras_model.output_names`; a repeated name gets _2, _3 ..."""
     layers = {call.ref: call.layer for call in model.calls}
     taken: set[str] = set()
-    for ref in model.outputs:
+    for ref, own_name in zip(model.outputs, model.output_names, strict=True):
         layer = layers[ref]
         if values[ref].unquantized is not None:
-            raise Unsupported(f"output '{shown(layer.name)}' is a raw input", where=layer.where, fix=_QUANTIZE_INPUT)
-        name, number = layer.name, 1
+            raise Unsupported(f"output '{shown(own_name)}' is a raw input", where=layer.where, fix=_QUANTIZE_INPUT)
+        name, number = own_name, 1
         while name in taken:
             number += 1
-            name = f"{layer.name}_{number}"
+            name = f"{own_name}_{number}"
         taken.add(name)
-        importer.builder.output(name, importer.one_unit(values[ref], layer))
+        importer.builder.output(name, importer.one_unit(values[ref], layer), logits=values[ref].logits)
 
 
-__all__ = ["import_content", "load_qkeras"]
+__all__ = ["declared_input", "import_content", "load_qkeras"]

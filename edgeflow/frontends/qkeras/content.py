@@ -23,15 +23,16 @@ Float32Array = npt.NDArray[np.float32]
 LARGEST_FILE = 256 << 20
 LIMITS = Limits(seconds=20, memory=2 << 30, output=128 << 20)
 READER = Path(__file__).with_name("reader.py")
-_FAILED = 3
+_FAILED, _ONLY_WEIGHTS = 3, 4
 _FIX = "save the model again with model.save('model.keras')"
+_ARCHITECTURE = "give the text of model.to_json() too: edgeflow import model.json --weights THIS_FILE"
 
 
 @dataclass(frozen=True)
 class StoredArray:
     """One weight. `key` is where it stood in the file, `layer` its layer's name if the file gives one.
 
-    `slot` is the weight's name within its layer: "0", "1" in a `.keras` file, "kernel", "bias" in `.h5`.
+    `slot` is the weight's name there: "0", "1" in a `.keras` file, a path such as "conv/kernel" in `.h5`.
     """
 
     key: str
@@ -42,30 +43,40 @@ class StoredArray:
 
 @dataclass(frozen=True)
 class Content:
-    """A whole file: `format` ("keras" or "h5"), the parsed JSON configuration, the weights."""
+    """A whole model: how its weights lie in their file, the parsed JSON configuration, the weights.
+
+    `format` is "keras" for groups within groups by class (`.keras`, `.weights.h5`), "h5" for one group a layer.
+    """
 
     format: str
     config: object
     arrays: tuple[StoredArray, ...]
 
 
-def read_content(path: Path) -> Content:
-    """Reads a `.keras` or `.h5` file in a child process with time and memory limits.
+def read_content(path: Path, weights: Path | None = None) -> Content:
+    """Reads a model in a child process with time and memory limits.
 
-    Raises EdgeflowError, naming the file, for anything that is not a readable Keras model.
+    `path` is a `.keras` or `.h5` file, or with `weights` a JSON architecture. Raises EdgeflowError, naming the
+    file, for anything that is not a readable Keras model.
     """
-    if path.stat().st_size > LARGEST_FILE:
-        raise EdgeflowError("larger than 256 MiB", where=str(path), fix="save it without its optimizer state")
+    files = (path,) if weights is None else (path, weights)
+    for file in files:
+        if file.stat().st_size > LARGEST_FILE:
+            raise EdgeflowError("larger than 256 MiB", where=str(file), fix="save it without its optimizer state")
+    where = " and ".join(map(str, files))
     environment = {**os.environ, "HDF5_PLUGIN_PRELOAD": "::", "OPENBLAS_NUM_THREADS": "1"}
+    argv = [sys.executable, "-I", str(READER), *(str(file.absolute()) for file in files)]
     try:
-        finished = run([sys.executable, "-I", str(READER), str(path.absolute())], LIMITS, env=environment)
+        finished = run(argv, LIMITS, env=environment)
     except ToolFailed:
-        raise damaged(path, "reading it did not end") from None
+        raise damaged(where, "reading it did not end") from None
+    if finished.code == _ONLY_WEIGHTS:
+        raise EdgeflowError("holds only weights, no model", where=where, fix=_ARCHITECTURE)
     if finished.code == _FAILED:
-        raise damaged(path, finished.last_words(1) or "no reason given")
+        raise damaged(where, finished.last_words(1) or "no reason given")
     if finished.code != 0:
-        raise damaged(path, "reading it crashed or ran out of memory")
-    return parse_content(finished.stdout, str(path))
+        raise damaged(where, "reading it crashed or ran out of memory")
+    return parse_content(finished.stdout, where)
 
 
 def parse_content(stdout: bytes, where: str) -> Content:

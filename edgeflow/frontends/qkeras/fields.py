@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import TypeGuard, cast
 
 from edgeflow.errors import EdgeflowError
 
@@ -80,6 +80,21 @@ def as_object(value: object, where: str, what: str) -> Mapping[str, object]:
     if not isinstance(value, dict):
         raise EdgeflowError(f"damaged or not a Keras model: {what} is {shown(value)}, not an object", where=where)
     return cast(Mapping[str, object], value)
+
+
+def is_object(value: object) -> TypeGuard[Mapping[str, object]]:
+    """Whether a parsed JSON value is an object."""
+    return isinstance(value, dict)
+
+
+def is_list(value: object) -> TypeGuard[list[object]]:
+    """Whether a parsed JSON value is a list."""
+    return isinstance(value, list)
+
+
+def object_or_empty(value: object) -> Mapping[str, object]:
+    """A JSON object; an empty one for anything else."""
+    return value if is_object(value) else {}
 
 
 def as_list(value: object, where: str, what: str) -> list[object]:

@@ -2,53 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 
 from edgeflow.errors import Unsupported
+from edgeflow.frontends.qkeras import stairs
 from edgeflow.frontends.qkeras.division import divide
 from edgeflow.frontends.qkeras.model import Layer
-from edgeflow.frontends.qkeras.quantizers import Steps
-from edgeflow.ir.graph import Op
+from edgeflow.frontends.qkeras.quantizers import Activation, Curve, Relu, Steps
+from edgeflow.frontends.qkeras.values import OFF_GRID, RealMap, Terms, Value
+from edgeflow.ir.graph import Meaning, Op
 from edgeflow.ir.types import Dyadic, IntArray, Shape, frozen_array
+from edgeflow.ops.linear import per_channel
+from edgeflow.ops.lut import Lut
 from edgeflow.ops.requant import LARGEST_SHIFT, Requant, Rounding, Stage
 from edgeflow.semantics.builder import GraphBuilder
 from edgeflow.semantics.verify import LARGEST_TENSOR
 
 FLOAT32_EXACT = 1 << 24
-
-
-@dataclass(frozen=True)
-class Terms:
-    """The float32 numbers that Keras adds up to get a tensor that only one layer reads.
-
-    A quantizer computes x + (q - x). When an Add is its only reader, TensorFlow's graph optimizer may flatten
-    both into one sum and reorder it, so the Add's sums are exact only while every order is: all terms are
-    multiples of 2**-frac (None: of no such unit) and their absolute values add up to `reach`.
-    """
-
-    frac: int | None
-    reach: float
-
-
-OFF_GRID = Terms(None, np.inf)
-
-
-@dataclass(frozen=True)
-class Value:
-    """A Keras tensor as an integer tensor of the graph, and what separates the two.
-
-    The Keras value is the integers by their label, divided by `divisor` (an average pool's counts, which
-    broadcasts against the tensor). With `unquantized` it is a raw model input: the integers are those that
-    this quantizer will give.
-    """
-
-    tensor: str
-    divisor: IntArray | None = None
-    unquantized: Steps | None = None
-    pool: Layer | None = None
-    terms: Terms | None = None
+_SMALL_TABLE = 256
+_CHUNK = 1 << 20
+_QUANTIZE_IT = 'put QActivation("quantized_bits(8, 2, alpha=1)") or quantized_relu right before it'
+_NO_CLIP = (None, None)
 
 
 class Importer:
@@ -91,6 +68,8 @@ class Importer:
                 where=layer.where,
                 fix="let every layer read the QActivation that follows the input",
             )
+        if value.real is not None:
+            return self._settle_real(value, value.real, layer)
         if value.divisor is None:
             return value.tensor
         if (value.divisor & (value.divisor - 1)).any():
@@ -131,6 +110,168 @@ class Importer:
         op = requant(pre=by, shift=np.asarray(0), rounding=Rounding.FLOOR, lo=int(lo), hi=int(hi))
         return self.add(op, (tensor,), frac, layer, f"{tensor}_aligned")
 
+    def activate(self, value: Value, activation: Activation | None, layer: Layer, name: str) -> Value:
+        """Applies any activation; `name` is for the tensor that it makes."""
+        match activation:
+            case None:
+                return value
+            case Relu():
+                return self.relu(value, activation, layer, name)
+            case Steps() if value.real is None:
+                return self.quantize(value, activation, layer, name)
+            case _ if value.unquantized is not None:
+                raise Unsupported(
+                    "the input's own quantizer is not a plain one",
+                    where=layer.where,
+                    fix='quantize the input with QActivation("quantized_bits(8, 0, alpha=1)") first',
+                )
+            case _:
+                owed = self.owed(value, layer)
+                if owed is None and isinstance(activation, Curve):
+                    return self._curve(value, activation, layer, name)
+                return self._stairs(value, owed or RealMap((Fraction(1),), (Fraction(0),)), activation, layer, name)
+
+    def owed(self, value: Value, layer: Layer) -> RealMap | None:
+        """What stands between the integers and the Keras value, as a real map; None when nothing does.
+
+        Raises Unsupported for a raw input and for an average that divides by different counts.
+        """
+        if value.unquantized is not None:
+            self.settle(value, layer)
+        if value.divisor is None:
+            return value.real
+        if value.divisor.size > 1:
+            raise Unsupported(
+                "it follows an average pool with padding='same', whose edges divide by other counts",
+                where=layer.where,
+                fix="put a QActivation right behind the pool, or use padding='valid'",
+            )
+        return RealMap((Fraction(1, int(value.divisor.flat[0])),), (Fraction(0),))
+
+    def relu(self, value: Value, relu: Relu, layer: Layer, name: str) -> Value:
+        """Keras' own ReLU: exact on integers, or left to the next quantizer behind a real map."""
+        if relu.slope:
+            raise Unsupported(
+                f"a ReLU with a negative slope of {float(relu.slope):g} is not supported",
+                where=layer.where,
+                fix="use quantized_relu with negative_slope, a power of two",
+            )
+        if value.unquantized is not None:
+            self.settle(value, layer)
+        frac = self.frac(value.tensor)
+        top = None if relu.most is None else [relu.most * Fraction(2) ** int(one) for one in np.atleast_1d(frac)]
+        whole = top is None or all(one.denominator == 1 for one in top)
+        if value.real is not None or (value.divisor is not None and top is not None) or not whole:
+            real = self.owed(value, layer) or RealMap((Fraction(1),), (Fraction(0),))
+            least = max(real.least, Fraction(0)) if real.least is not None else Fraction(0)
+            mosts = [one for one in (real.most, relu.most) if one is not None]
+            most = max(min(mosts), least) if mosts else None
+            return replace(value, divisor=None, real=replace(real, least=least, most=most), terms=None)
+        bounds = self.builder.bounds(value.tensor)
+        ends = np.array([int(bounds.hi.max())] if top is None else [min(int(one), 1 << 61) for one in top])
+        if int(bounds.lo.min()) >= 0 and (top is None or (bounds.hi <= ends).all()):
+            return replace(value, terms=None)
+        op = replace(_copy(), lo=frozen_array([0]), hi=parameter(np.maximum(ends, 0)))
+        return replace(value, tensor=self.add(op, (value.tensor,), frac, layer, name), terms=None)
+
+    def _curve(self, value: Value, curve: Curve, layer: Layer, name: str) -> Value:
+        """An activation of exact integers, with QKeras' own float32 arithmetic as the judge."""
+        tensor = value.tensor
+        if int(self.reach(tensor).max()) > FLOAT32_EXACT:
+            raise Unsupported(
+                f"{curve.name} reads more than 24 bits", where=layer.where, fix="use fewer bits in front of it"
+            )
+        terms = OFF_GRID if curve.straight_through else None
+        kind, frac = self.builder.type(tensor), self.frac(tensor)
+        for one in np.unique(frac):
+            _reject_lost_bits(curve, int(one), kind.lo, kind.hi, layer)
+        if frac.ndim == 0 and kind.hi - kind.lo < _SMALL_TABLE:
+            table = curve.float32(np.ldexp(np.arange(kind.lo, kind.hi + 1).astype(np.float32), -frac))
+            op = Lut(frozen_array(table), kind.lo)
+            return Value(self.add(op, (tensor,), np.asarray(curve.unit), layer, name), terms=terms)
+        found, at = self._reached(tensor, RealMap((Fraction(1),), (Fraction(0),)), curve, layer)
+        _reject_other_float32(curve, found, at, np.broadcast_to(frac, at.lo.shape), layer)
+        return replace(self._count(tensor, found, at, curve.unit, layer, name), terms=terms)
+
+    def _stairs(self, value: Value, real: RealMap, activation: Steps | Curve, layer: Layer, name: str) -> Value:
+        """An activation behind a real map: one Requant where one gives every step, else thresholds."""
+        found, at = self._reached(value.tensor, real, activation, layer)
+        if not self._float32_holds(value.tensor, real):
+            self.builder.meaning = Meaning.REAL
+        scale = self._units(value.tensor, real)[0]
+        op = stairs.as_requant(found, at, scale)
+        if op is None:
+            return self._count(value.tensor, found, at, activation.unit, layer, name)
+        return Value(self.add(op, (value.tensor,), np.asarray(activation.unit), layer, name), terms=OFF_GRID)
+
+    def _units(self, tensor: str, real: RealMap) -> tuple[tuple[Fraction, ...], tuple[Fraction, ...]]:
+        """Scale and shift of every channel, a unit of the integers included."""
+        channels = self.builder.type(tensor).shape[-1]
+        scale, shift = real.channels(channels)
+        fracs = np.broadcast_to(self.frac(tensor), (channels,))
+        return tuple(one * Fraction(2) ** -int(frac) for one, frac in zip(scale, fracs, strict=True)), shift
+
+    def _reached(
+        self, tensor: str, real: RealMap, activation: Steps | Curve, layer: Layer
+    ) -> tuple[stairs.Staircase, stairs.Reached]:
+        interval = per_channel(self.builder.bounds(tensor), self.builder.type(tensor).shape[-1])
+        scale, shift = self._units(tensor, real)
+        found = stairs.staircase(activation, layer.where)
+        return found, stairs.reach(found, scale, shift, interval, (real.least, real.most))
+
+    def _count(
+        self, tensor: str, found: stairs.Staircase, at: stairs.Reached, unit: int, layer: Layer, name: str
+    ) -> Value:
+        """Thresholds, and a table behind them where the codes do not rise one by one."""
+        op = stairs.as_threshold(found, at)
+        if (np.diff(found.codes) == 1).all():
+            return Value(self.add(op, (tensor,), np.asarray(unit), layer, name), terms=OFF_GRID)
+        index = self.add(op, (tensor,), np.asarray(0), layer, f"{name}_index")
+        table = Lut(frozen_array(found.codes), 0)
+        return Value(self.add(table, (index,), np.asarray(unit), layer, name), terms=OFF_GRID)
+
+    def _float32_holds(self, tensor: str, real: RealMap) -> bool:
+        """Whether every real factor is dyadic and short enough for float32 to compute scale * x + shift exactly."""
+        return self._dyadic(tensor, real) is not None
+
+    def _dyadic(self, tensor: str, real: RealMap) -> tuple[IntArray, IntArray, IntArray] | None:
+        """(multiplier, bias, frac) a channel when the map is exact on integers that float32 holds, else None."""
+        rows: list[tuple[int, int, int]] = []
+        reach = np.broadcast_to(self.reach(tensor), (self.builder.type(tensor).shape[-1],))
+        for scale, shift, largest in zip(*self._units(tensor, real), reach, strict=True):
+            bottoms = (scale.denominator, shift.denominator)
+            if any(one & (one - 1) for one in bottoms):
+                return None
+            frac = max(bottoms).bit_length() - 1
+            multiplier, bias = int(scale * (1 << frac)), int(shift * (1 << frac))
+            if abs(multiplier) * int(largest) + abs(bias) > FLOAT32_EXACT:
+                return None
+            rows.append((multiplier, bias, frac))
+        columns = np.array(rows, dtype=np.int64).T
+        return columns[0], columns[1], columns[2]
+
+    def _settle_real(self, value: Value, real: RealMap, layer: Layer) -> str:
+        """The integers of a map that loses nothing: dyadic factors, and at most a ReLU at 0 behind them."""
+        exact = self._dyadic(value.tensor, real)
+        if exact is None or real.most is not None or real.least not in (None, 0):
+            raise Unsupported(
+                "it reads a result with real factors (batch normalization, a float scale or bias) that nothing "
+                "has quantized",
+                where=layer.where,
+                fix=_QUANTIZE_IT,
+            )
+        multiplier, bias, frac = exact
+        most = 2 * FLOAT32_EXACT
+        lo = 0 if real.least == 0 else -most
+        op = replace(
+            _copy(),
+            multiplier=parameter(multiplier),
+            bias=parameter(bias),
+            lo=frozen_array([lo]),
+            hi=frozen_array([most]),
+        )
+        return self.add(op, (value.tensor,), frac, layer, f"{value.tensor}_scaled")
+
     def quantize(self, value: Value, steps: Steps, layer: Layer, name: str) -> Value:
         """Applies an activation quantizer; adds no node where it changes no integer and no unit."""
         if value.unquantized is not None:
@@ -141,14 +282,20 @@ class Importer:
                     fix="quantize the input once and branch behind the QActivation",
                 )
             return replace(value, unquantized=None, terms=OFF_GRID)
+        if value.divisor is not None and steps.offset:
+            real = self.owed(value, layer)
+            assert real is not None
+            return self._stairs(value, real, steps, layer, name)
         if value.divisor is not None:
             op = divide(value.divisor, self.frac(value.tensor), self.builder.bounds(value.tensor), steps, layer.where)
             return Value(self.add(op, (value.tensor,), np.asarray(steps.unit), layer, name), terms=OFF_GRID)
         self._reject_lossy_through(value.tensor, steps, layer)
+        self._reject_finer(value.tensor, steps, layer)
         terms = self._terms(value.tensor, steps)
         shift = self.frac(value.tensor) - steps.frac
         kind = self.builder.type(value.tensor)
-        if not shift.any() and steps.unit == steps.frac and steps.lo <= kind.lo and kind.hi <= steps.hi:
+        plain = not shift.any() and steps.unit == steps.frac and not steps.offset
+        if plain and steps.lo <= kind.lo and kind.hi <= steps.hi:
             return replace(value, terms=terms)
         if shift.min() < -LARGEST_SHIFT:
             raise Unsupported("its step is more than 2^61 times finer than its input's", where=layer.where)
@@ -158,6 +305,7 @@ class Importer:
             rounding=Rounding.HALF_EVEN,
             lo=steps.lo,
             hi=steps.hi,
+            offset=steps.offset,
         )
         return Value(self.add(op, (value.tensor,), np.asarray(steps.unit), layer, name), terms=terms)
 
@@ -206,6 +354,16 @@ class Importer:
                 fix="use fewer fractional bits here, or quantized_relu, which has no such limit",
             )
 
+    def _reject_finer(self, tensor: str, steps: Steps, layer: Layer) -> None:
+        """A quantizer that computes 0.5 x + 0.5 first loses what lies below float32's steps near 0.5."""
+        if steps.finest is not None and int(self.frac(tensor).max()) > steps.finest:
+            raise Unsupported(
+                f"its input has {int(self.frac(tensor).max())} fractional bits, and QKeras' float32 keeps "
+                f"{steps.finest} here",
+                where=layer.where,
+                fix="use fewer fractional bits in front of it",
+            )
+
     def reject_beyond_float32(self, reach: int, layer: Layer) -> None:
         """Refuses an accumulation that QKeras' own float32 may round."""
         if reach > FLOAT32_EXACT:
@@ -217,17 +375,57 @@ class Importer:
 
 
 def requant(
-    *, pre: IntArray, shift: IntArray, rounding: Rounding, lo: int, hi: int, multiplier: IntArray | int = 1
+    *,
+    pre: IntArray,
+    shift: IntArray,
+    rounding: Rounding,
+    lo: int,
+    hi: int,
+    multiplier: IntArray | int = 1,
+    offset: int = 0,
 ) -> Requant:
     """A one-stage Requant; arrays collapse to one element where all are equal."""
     return Requant(
         pre=parameter(pre),
         multiplier=parameter(multiplier),
         stages=(Stage(parameter(shift), rounding),),
-        offset=parameter(0),
+        offset=parameter(offset),
         lo=parameter(lo),
         hi=parameter(hi),
     )
+
+
+def _copy() -> Requant:
+    """A Requant that changes nothing but by the fields that replace its own."""
+    return requant(pre=np.asarray(0), shift=np.asarray(0), rounding=Rounding.FLOOR, lo=0, hi=0)
+
+
+def _reject_lost_bits(curve: Curve, frac: int, lo: int, hi: int, layer: Layer) -> None:
+    """Refuses a curve whose float32 result is not the code's value for every integer in [lo, hi]."""
+    for start in range(lo, hi + 1, _CHUNK):
+        x = np.ldexp(np.arange(start, min(start + _CHUNK, hi + 1)).astype(np.float32), -frac)
+        if not curve.held(x).all():
+            raise Unsupported(
+                f"QKeras' float32 cannot hold the result of {curve.name} exactly for every input",
+                where=layer.where,
+                fix="use fewer bits in front of it",
+            )
+
+
+def _reject_other_float32(
+    curve: Curve, found: stairs.Staircase, at: stairs.Reached, frac: IntArray, layer: Layer
+) -> None:
+    """Compares every step with float32 on both of its sides: each piece is monotone in float32 as well."""
+    for points, lo, hi, one in zip(at.points, at.lo, at.hi, frac, strict=True):
+        inside = points[(points > lo) & (points <= hi)]
+        trial = np.unique(np.concatenate([inside - 1, inside, [lo, hi]]))
+        codes = found.codes[np.searchsorted(points, trial, side="right")]
+        if not np.array_equal(curve.float32(np.ldexp(trial.astype(np.float32), -int(one))), codes):
+            raise Unsupported(
+                f"QKeras' float32 rounds {curve.name} the other way at a step",
+                where=layer.where,
+                fix="quantize its input to fewer bits first",
+            )
 
 
 def parameter(values: IntArray | int) -> IntArray:
@@ -249,3 +447,6 @@ def _log2(powers: IntArray) -> IntArray:
 def _spread(counts: IntArray) -> str:
     lo, hi = int(counts.min()), int(counts.max())
     return str(lo) if lo == hi else f"{lo} to {hi}"
+
+
+__all__ = ["FLOAT32_EXACT", "OFF_GRID", "Importer", "RealMap", "Terms", "Value", "label", "parameter", "requant"]

@@ -2,36 +2,52 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-
-import numpy as np
+from functools import partial
 
 from edgeflow.errors import EdgeflowError, InvalidGraph, Unsupported, near
+from edgeflow.frontends.qkeras.activations import import_activation, import_softmax
+from edgeflow.frontends.qkeras.depthwise import import_depthwise, import_separable
 from edgeflow.frontends.qkeras.fields import shown
+from edgeflow.frontends.qkeras.folded import (
+    import_conv2d_batchnorm,
+    import_dense_batchnorm,
+    import_depthwise_batchnorm,
+)
 from edgeflow.frontends.qkeras.importer import Importer, Value
-from edgeflow.frontends.qkeras.linear import import_conv2d, import_dense
+from edgeflow.frontends.qkeras.linear import import_conv1d, import_conv2d, import_dense
+from edgeflow.frontends.qkeras.merge import (
+    import_add,
+    import_average,
+    import_concatenate,
+    import_maximum,
+    import_minimum,
+    import_multiply,
+    import_subtract,
+)
 from edgeflow.frontends.qkeras.model import Layer
+from edgeflow.frontends.qkeras.normalization import import_batch_norm, import_quantized_batch_norm, import_relu
 from edgeflow.frontends.qkeras.pooling import (
     import_average_pool,
     import_global_average,
     import_global_max,
     import_max_pool,
+    import_quantized_global,
+    import_quantized_pool,
 )
-from edgeflow.frontends.qkeras.quantizers import read_activation
-from edgeflow.ir.types import Shape
-from edgeflow.ops.add import Add
-from edgeflow.ops.reshape import Reshape
+from edgeflow.frontends.qkeras.scaling import import_scale_shift
+from edgeflow.frontends.qkeras.shaping import (
+    import_cropping,
+    import_flatten,
+    import_permute,
+    import_repeat_vector,
+    import_reshape,
+    import_upsampling,
+    import_zero_padding,
+)
+from edgeflow.frontends.qkeras.transposed import import_conv_transpose
 
 LayerImport = Callable[[Importer, Layer, tuple[Value, ...]], Value]
-_LONGEST_AXIS = 1 << 24
-
-
-def import_activation(importer: Importer, layer: Layer, inputs: tuple[Value, ...]) -> Value:
-    """QActivation and Activation: a quantizer, or linear."""
-    steps = read_activation(layer.fields.raw("activation"), layer.where)
-    return inputs[0] if steps is None else importer.quantize(inputs[0], steps, layer, layer.name)
 
 
 def import_identity(importer: Importer, layer: Layer, inputs: tuple[Value, ...]) -> Value:
@@ -39,79 +55,28 @@ def import_identity(importer: Importer, layer: Layer, inputs: tuple[Value, ...])
     return inputs[0]
 
 
-def import_flatten(importer: Importer, layer: Layer, inputs: tuple[Value, ...]) -> Value:
-    """Flatten: one axis, row-major."""
-    if layer.fields.raw("data_format") not in (None, "channels_last"):
-        raise Unsupported("data_format 'channels_first' is not supported", where=layer.where, fix="use channels_last")
-    return _reshape(importer, layer, inputs[0], (math.prod(importer.shape(inputs[0])),))
+JOINS: Mapping[str, LayerImport] = {
+    "Add": import_add,
+    "Subtract": import_subtract,
+    "Multiply": import_multiply,
+    "Average": import_average,
+    "Maximum": import_maximum,
+    "Minimum": import_minimum,
+    "Concatenate": import_concatenate,
+}
+"""Layers that read several tensors."""
 
-
-def import_reshape(importer: Importer, layer: Layer, inputs: tuple[Value, ...]) -> Value:
-    """Reshape: -1 stands for what is left."""
-    size = math.prod(importer.shape(inputs[0]))
-    target = list(layer.fields.shape("target_shape", None, -1, _LONGEST_AXIS))
-    known = math.prod(axis for axis in target if axis != -1)
-    if target.count(-1) == 1 and known > 0 and size % known == 0:
-        target[target.index(-1)] = size // known
-    if not 0 < len(target) <= 8 or min(target) < 1 or math.prod(target) != size:
-        raise EdgeflowError(
-            f"a tensor of shape {importer.shape(inputs[0])} cannot become {tuple(target)}",
-            where=layer.where,
-            fix="correct its target_shape",
-        )
-    return _reshape(importer, layer, inputs[0], tuple(target))
-
-
-def import_add(importer: Importer, layer: Layer, inputs: tuple[Value, ...]) -> Value:
-    """Add: inputs of one shape, brought to the finest unit among them."""
-    if len(inputs) < 2:
-        raise EdgeflowError(f"it adds {len(inputs)} tensor", where=layer.where, fix="give it two or more tensors")
-    shapes = [importer.shape(one) for one in inputs]
-    if len(set(shapes)) != 1:
-        raise Unsupported(
-            f"it adds tensors of different shapes: {', '.join(map(str, shapes))}",
-            where=layer.where,
-            fix="give all its inputs one shape",
-        )
-    tensors = tuple(importer.settle(one, layer) for one in inputs)
-    finest = importer.frac(tensors[0])
-    for tensor in tensors[1:]:
-        finest = np.maximum(finest, importer.frac(tensor))
-    terms = importer.sum_terms(inputs, tensors, layer)
-    aligned = tuple(importer.align(tensor, finest, layer) for tensor in tensors)
-    return Value(importer.add(Add((1,) * len(aligned)), aligned, finest, layer), terms=terms)
-
-
-def _reshape(importer: Importer, layer: Layer, value: Value, target: Shape) -> Value:
-    source = importer.shape(value)
-    if source == target:
-        return value
-    divisor = value.divisor
-    if divisor is not None and divisor.size > 1:
-        divisor = np.broadcast_to(divisor, source).reshape(target)
-    frac = importer.frac(value.tensor)
-    if frac.ndim and source[-1] != target[-1]:
-        if divisor is not None:
-            value = replace(value, tensor=importer.align(value.tensor, frac.max(), layer))
-        else:
-            value = Value(importer.one_unit(value, layer))
-        frac = importer.frac(value.tensor)
-    tensor = importer.add(Reshape(target), (value.tensor,), frac, layer)
-    return replace(value, tensor=tensor, divisor=divisor, terms=None)
-
-
-LAYERS: Mapping[str, LayerImport] = {
-    "QDense": import_dense,
-    "QConv2D": import_conv2d,
-    "QActivation": import_activation,
-    "Activation": import_activation,
-    "MaxPooling2D": import_max_pool,
-    "AveragePooling2D": import_average_pool,
-    "GlobalMaxPooling2D": import_global_max,
-    "GlobalAveragePooling2D": import_global_average,
+MOVES: Mapping[str, LayerImport] = {
     "Flatten": import_flatten,
     "Reshape": import_reshape,
-    "Add": import_add,
+    "Permute": import_permute,
+    "RepeatVector": import_repeat_vector,
+    "ZeroPadding1D": partial(import_zero_padding, rank=1),
+    "ZeroPadding2D": partial(import_zero_padding, rank=2),
+    "Cropping1D": partial(import_cropping, rank=1),
+    "Cropping2D": partial(import_cropping, rank=2),
+    "UpSampling1D": partial(import_upsampling, rank=1),
+    "UpSampling2D": partial(import_upsampling, rank=2),
     "Dropout": import_identity,
     "SpatialDropout1D": import_identity,
     "SpatialDropout2D": import_identity,
@@ -122,39 +87,86 @@ LAYERS: Mapping[str, LayerImport] = {
     "ActivityRegularization": import_identity,
     "Identity": import_identity,
 }
+"""Layers that change no value."""
 
-MOVES_ONLY = {name for name, function in LAYERS.items() if function is import_identity} | {"Flatten", "Reshape"}
+LAYERS: Mapping[str, LayerImport] = {
+    "QDense": import_dense,
+    "QConv1D": import_conv1d,
+    "QConv2D": import_conv2d,
+    "QDepthwiseConv2D": import_depthwise,
+    "QSeparableConv1D": partial(import_separable, rank=1),
+    "QSeparableConv2D": partial(import_separable, rank=2),
+    "QConv2DTranspose": import_conv_transpose,
+    "QDenseBatchnorm": import_dense_batchnorm,
+    "QConv2DBatchnorm": import_conv2d_batchnorm,
+    "QDepthwiseConv2DBatchnorm": import_depthwise_batchnorm,
+    "QScaleShift": import_scale_shift,
+    "QBatchNormalization": import_quantized_batch_norm,
+    "BatchNormalization": import_batch_norm,
+    "QActivation": import_activation,
+    "Activation": import_activation,
+    "ReLU": import_relu,
+    "Softmax": import_softmax,
+    "QAveragePooling2D": import_quantized_pool,
+    "QGlobalAveragePooling2D": import_quantized_global,
+    "MaxPooling1D": partial(import_max_pool, rank=1),
+    "MaxPooling2D": partial(import_max_pool, rank=2),
+    "AveragePooling1D": partial(import_average_pool, rank=1),
+    "AveragePooling2D": partial(import_average_pool, rank=2),
+    "GlobalMaxPooling1D": partial(import_global_max, rank=1),
+    "GlobalMaxPooling2D": partial(import_global_max, rank=2),
+    "GlobalAveragePooling1D": partial(import_global_average, rank=1),
+    "GlobalAveragePooling2D": partial(import_global_average, rank=2),
+    **JOINS,
+    **MOVES,
+}
+
+MOVES_ONLY = set(MOVES)
 """Layers that change no value: an input quantizer may stand behind them."""
 
-_SOFTMAX = "end the model at its logits: the largest class stays the same"
-_BATCH_NORM = "train the quantized layers without batch normalization: edgeflow cannot fold it exactly yet"
-_AVERAGE = "use AveragePooling2D or GlobalAveragePooling2D, then QActivation"
-_FLATTENED = "build one flat model: copy the inner model's layers into the outer one"
+IDLE = {kind for kind, function in MOVES.items() if function is import_identity}
+"""Layers that do nothing at inference: a last softmax may stand in front of them."""
+
+_QUANTIZED = "or `edgeflow quantize` the model"
+_RECURRENT = "use QConv1D over the time axis, or unroll it into QDense layers"
+_TIME = "QDense and the other layers take the time axis as it is: use the inner layer alone"
+_ACTIVATION = 'use QActivation("quantized_relu(8, 2)")'
 
 INSTEAD: Mapping[str, str] = {
-    "Dense": "use QDense with a kernel_quantizer",
-    "Conv2D": "use QConv2D with a kernel_quantizer",
-    "Conv1D": "use QConv2D on an input of shape (1, length, channels)",
-    "QConv1D": "use QConv2D on an input of shape (1, length, channels)",
-    "DepthwiseConv2D": "use QConv2D",
-    "QDepthwiseConv2D": "use QConv2D",
-    "QSeparableConv2D": "use QConv2D",
-    "BatchNormalization": _BATCH_NORM,
-    "QBatchNormalization": _BATCH_NORM,
-    "QConv2DBatchnorm": f"use QConv2D: {_BATCH_NORM}",
-    "QDenseBatchnorm": f"use QDense: {_BATCH_NORM}",
-    "Softmax": _SOFTMAX,
-    "ReLU": 'use QActivation("quantized_relu(8, 2)")',
-    "QAveragePooling2D": _AVERAGE,
-    "QGlobalAveragePooling2D": _AVERAGE,
-    "Concatenate": "use Add, or give each branch its own output",
-    "Subtract": "use Add",
-    "ZeroPadding2D": "use padding='same' in the next QConv2D",
+    "Dense": f"use QDense with a kernel_quantizer, {_QUANTIZED}",
+    "Conv1D": f"use QConv1D with a kernel_quantizer, {_QUANTIZED}",
+    "Conv2D": f"use QConv2D with a kernel_quantizer, {_QUANTIZED}",
+    "Conv2DTranspose": f"use QConv2DTranspose with a kernel_quantizer, {_QUANTIZED}",
+    "DepthwiseConv1D": "use QDepthwiseConv2D on an input of shape (1, length, channels)",
+    "DepthwiseConv2D": f"use QDepthwiseConv2D with a depthwise_quantizer, {_QUANTIZED}",
+    "SeparableConv1D": f"use QSeparableConv1D with its quantizers, {_QUANTIZED}",
+    "SeparableConv2D": f"use QSeparableConv2D with its quantizers, {_QUANTIZED}",
+    "QDepthwiseConv2DTranspose": "use UpSampling2D, then QDepthwiseConv2D",
+    "QSeparableConv2DTranspose": "use QConv2DTranspose, or UpSampling2D and QSeparableConv2D",
     "QAdaptiveActivation": "use QActivation: qkeras-v3 cannot save or reload QAdaptiveActivation",
-    "Sequential": _FLATTENED,
-    "Functional": _FLATTENED,
-    "Model": _FLATTENED,
+    "LeakyReLU": "use QActivation with quantized_relu and a negative_slope of a power of two",
+    "PReLU": _ACTIVATION,
+    "ELU": _ACTIVATION,
+    "TimeDistributed": _TIME,
+    "LayerNormalization": "use BatchNormalization or QBatchNormalization",
+    "Embedding": "feed the model the embedded vectors",
+    "Masking": "leave it out: edgeflow reads inputs of a fixed length",
 }
+
+RECURRENT = {
+    "QSimpleRNN",
+    "QLSTM",
+    "QGRU",
+    "QBidirectional",
+    "SimpleRNN",
+    "LSTM",
+    "GRU",
+    "RNN",
+    "Bidirectional",
+    "ConvLSTM1D",
+    "ConvLSTM2D",
+}
+"""Layers that keep a state."""
 
 
 def import_layer(importer: Importer, layer: Layer, inputs: tuple[Value, ...], place: str) -> Value:
@@ -163,8 +175,14 @@ def import_layer(importer: Importer, layer: Layer, inputs: tuple[Value, ...], pl
     if function is None:
         raise unknown_layer(layer, place)
     _reject_dtype(layer)
-    if function is not import_add and len(inputs) != 1:
+    if layer.kind not in JOINS and len(inputs) != 1:
         raise EdgeflowError(f"it reads {len(inputs)} tensors, not one", where=layer.where)
+    if layer.kind not in IDLE and any(one.logits for one in inputs):
+        raise Unsupported(
+            "it reads a softmax, which edgeflow leaves out: only the end of a model may be one",
+            where=layer.where,
+            fix="end the model at its softmax",
+        )
     try:
         return function(importer, layer, inputs)
     except InvalidGraph as error:
@@ -173,6 +191,8 @@ def import_layer(importer: Importer, layer: Layer, inputs: tuple[Value, ...], pl
 
 def unknown_layer(layer: Layer, place: str) -> Unsupported:
     """The error for a layer that edgeflow does not import; not raised here."""
+    if layer.kind in RECURRENT:
+        return Unsupported(f"recurrent layers are not supported yet ({place})", where=layer.where, fix=_RECURRENT)
     fix = INSTEAD.get(layer.kind)
     if fix is None:
         close = near(layer.kind.rpartition(".")[2], LAYERS)

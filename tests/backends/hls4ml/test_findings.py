@@ -103,6 +103,10 @@ CASES: dict[str, tuple[Graph, str, str | None, str]] = {
         one_op(shift(0, Rounding.FLOOR, -(1 << 50), 1 << 50, multiplier=1 << 45)), "layer", "use fewer bits",
         "derives types of at most 48 bits; this result needs 52",
     ),
+    "bias": (
+        one_op(replace(shift(4, Rounding.HALF_UP, -8, 7), bias=frozen_array([3]))), "layer", OTHER,
+        "cannot add a bias between the multiplication and the rounding yet",
+    ),
     "odd clamp": (
         one_op(shift(2, Rounding.HALF_EVEN, 0, 10)), "layer", ENDS,
         "cannot clamp to [0, 10]: its types end at powers of two",

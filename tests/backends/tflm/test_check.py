@@ -16,10 +16,12 @@ from edgeflow.ir.types import Dyadic, Label, TensorType, frozen_array
 from edgeflow.ops.add import Add
 from edgeflow.ops.conv import Conv
 from edgeflow.ops.dense import Dense
+from edgeflow.ops.lut import Lut
 from edgeflow.ops.requant import Requant, Rounding, Stage
 from edgeflow.ops.reshape import Reshape
 from edgeflow.ops.sumpool import SumPool
 from edgeflow.semantics.builder import GraphBuilder
+from edgeflow.semantics.text import show_graph
 from tests.backends.tflm.conftest import BOARD, TFLM
 from tests.graphs import UNIT, random_graph
 
@@ -90,6 +92,12 @@ REFUSED: list[tuple[Graph, str | None, str, str]] = [
         ELSEWHERE,
     ),
     (
+        chain(dense(), replace(act(), bias=frozen_array([3]))),
+        "op1",
+        "add a bias between the multiplication and the rounding yet",
+        ELSEWHERE,
+    ),
+    (
         chain(dense(), act([0, -5])),
         "op1",
         "clamp or offset each element by itself: TFLite has one clamp a tensor",
@@ -125,6 +133,17 @@ def test_any_graph_is_adapted_and_checked_without_a_crash(seed: int) -> None:
     found = TFLM.check(adapted, BOARD, TflmOptions())
     assert all(one.what.startswith("backend tflm cannot ") and one.layer and one.fix for one in found)
     assert found or TFLM.emit(adapted, BOARD, TflmOptions()).files
+
+
+def test_values_that_rounding_moved_out_of_a_table_come_back() -> None:
+    """-1/2 rounds to 0 in the model and to -1 in the kernel."""
+    shifted = Requant(ZERO, ONE, (Stage(ONE, Rounding.HALF_EVEN),), ZERO, frozen_array([-9]), frozen_array([9]))
+    identity = Dense(frozen_array(np.eye(4, dtype=np.int64) * 64), frozen_array([-32] * 4))
+    half = replace(shifted, stages=(Stage(frozen_array([6]), Rounding.HALF_EVEN),))
+    graph = chain(identity, half, Lut(frozen_array([5, 6, 7, 8]), 0), lo=0, hi=3)
+    adapted = TFLM.adapt(graph, BOARD, TflmOptions())
+    assert show_graph(TFLM.adapt(adapted, BOARD, TflmOptions())) == show_graph(adapted)
+    assert {one.layer for one in TFLM.check(adapted, BOARD, TflmOptions())} <= {"op2"}
 
 
 def test_a_scalar_is_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -41,3 +42,18 @@ def edited(small: Content) -> Callable[[Edit], Content]:
         return replace(small, config=config)
 
     return change
+
+
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Callable[[str], Path]:
+    """The folder of all model files of one age ("v3": qkeras-v3, "v09": QKeras 0.9), unpacked once."""
+    folders: dict[str, Path] = {}
+
+    def unpacked(age: str) -> Path:
+        if age not in folders:
+            folders[age] = tmp_path_factory.mktemp(age)
+            with tarfile.open(data / "qkeras" / f"{age}.tar.xz") as archive:
+                archive.extractall(folders[age], filter="data")
+        return folders[age]
+
+    return unpacked

@@ -1,7 +1,8 @@
 """Reads many files as the reader would, one forked child a file: `python -I many.py READER FOLDER`.
 
-Beside each FOLDER/<n>.bin it leaves <n>.out (what the reader prints) or <n>.bad (why it failed). A crash, a hang
-or too much memory leaves neither: the caller treats that as the guarded child's death.
+Where there is a FOLDER/<n>.weights, <n>.bin is an architecture. Beside each FOLDER/<n>.bin it leaves <n>.out (what
+the reader prints) or <n>.bad (why it failed). A crash, a hang or too much memory leaves neither: the caller treats
+that as the guarded child's death.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ def main(reader: str, folder: str) -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         signal.alarm(SECONDS)
         try:
-            source.with_suffix(".out").write_bytes(module.read(source.read_bytes()))
+            weights = source.with_suffix(".weights")
+            given = (source.read_bytes(), weights.read_bytes() if weights.exists() else None)
+            source.with_suffix(".out").write_bytes(module.read(*given))
         except Exception as error:  # noqa: BLE001 - the reader's main() catches the same
             source.with_suffix(".out").unlink(missing_ok=True)
             source.with_suffix(".bad").write_text(f"{type(error).__name__}: {error}", errors="replace")

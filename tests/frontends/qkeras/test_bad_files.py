@@ -6,6 +6,7 @@ import io
 import json
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from edgeflow.frontends.qkeras.content import READER, parse_content
 from edgeflow.toolchain.process import Limits, run
 
 SAVE = "\n  fix: save the model again with model.save('model.keras')"
+LOAD = "\n  fix: load it in Python and save it with model.save('model.keras')"
 GIVE = "\n  fix: give a model saved with model.save('model.keras')"
 
 
@@ -55,6 +57,31 @@ def write(folder: Path, content: bytes, name: str = "model.keras") -> Path:
             "FILE: a TFLite model; edgeflow reads .keras and .h5 files so far" + GIVE,
         ),
         (
+            "a.bin",
+            b"\x80\x04\x95 a pickle",
+            "FILE: pickled Python objects, which can run code when they are opened: edgeflow never opens them" + LOAD,
+        ),
+        (
+            "a.joblib",
+            b"x\x9c",
+            "FILE: pickled Python objects, which can run code when they are opened: edgeflow never opens them" + LOAD,
+        ),
+        ("a.npy", b"\x93NUMPY\x01\0", "FILE: a NumPy array, not a model" + GIVE),
+        ("saved_model.pb", b"\x08", "FILE: a part of a TensorFlow SavedModel folder" + LOAD),
+        ("variables.index", b"\0", "FILE: a TensorFlow checkpoint, which holds only weights" + LOAD),
+        ("v.data-00000-of-00001", b"\0", "FILE: a TensorFlow checkpoint, which holds only weights" + LOAD),
+        ("a.onnx", b"\x08", "FILE: an ONNX model; edgeflow reads .keras and .h5 files" + GIVE),
+        (
+            "a.yaml",
+            b"class_name: x",
+            "FILE: YAML; edgeflow reads architectures as JSON\n  fix: save the text of model.to_json()",
+        ),
+        (
+            "a.json",
+            b"[1]",
+            "FILE: damaged or not a Keras model: it does not begin like a .json file" + GIVE,
+        ),
+        (
             "a.keras",
             b"PK\x03\x04 and then nothing",
             "FILE: damaged or not a Keras model: broken zip archive (File is not a zip file)" + SAVE,
@@ -68,6 +95,8 @@ def test_not_a_model(tmp_path: Path, name: str, content: bytes, text: str) -> No
 def test_no_file_and_a_folder(tmp_path: Path) -> None:
     assert failure(tmp_path / "none.keras") == "FILE: does not exist\n  fix: check the path"
     assert failure(tmp_path) == "FILE: is a folder, not a model file" + GIVE
+    (tmp_path / "saved_model.pb").touch()
+    assert failure(tmp_path) == "FILE: a TensorFlow SavedModel folder, not a model file" + LOAD
 
 
 @pytest.mark.parametrize("suffix", ["keras", "h5"])
@@ -96,6 +125,14 @@ def test_zip_bombs(tmp_path: Path) -> None:
     assert failure(write(tmp_path, bomb)) == (
         "FILE: damaged or not a Keras model: its model.weights.h5 is larger than 256 MiB" + SAVE
     )
+    bomb = archive({"config.json": b"{}", "model.weights.h5": b"", "assets/a": bytes(513 << 20)})
+    assert failure(write(tmp_path, bomb)) == (
+        "FILE: damaged or not a Keras model: it unpacks to more than 512 MiB or 10,000 files" + SAVE
+    )
+    bomb = archive({"config.json": b" " * (2 << 20), "model.weights.h5": b""})
+    assert failure(write(tmp_path, bomb)) == (
+        "FILE: damaged or not a Keras model: its config.json unpacks to more than 200 times its size" + SAVE
+    )
 
 
 def test_zip_archives_that_are_no_models(tmp_path: Path) -> None:
@@ -103,7 +140,10 @@ def test_zip_archives_that_are_no_models(tmp_path: Path) -> None:
         "FILE: damaged or not a Keras model: a zip archive without config.json" + SAVE
     )
     assert failure(write(tmp_path, archive({"config.json": b"{}"}))) == (
-        "FILE: damaged or not a Keras model: it holds no model.weights.h5" + SAVE
+        "FILE: damaged or not a Keras model: a zip archive without model.weights.h5" + SAVE
+    )
+    assert failure(write(tmp_path, archive({"archive/data.pkl": b""}), "model.pt")) == (
+        "FILE: damaged or not a Keras model: it holds pickled Python objects, which edgeflow never opens" + SAVE
     )
 
 
@@ -119,7 +159,23 @@ def test_weights_without_a_model(tmp_path: Path) -> None:
         file.attrs["layer_names"] = ["a"]
 
     assert failure(write(tmp_path, hdf5(fill), "a.h5")) == (
-        "FILE: damaged or not a Keras model: it holds only weights, no model" + SAVE
+        "FILE: holds only weights, no model\n"
+        "  fix: give the text of model.to_json() too: edgeflow import model.json --weights THIS_FILE"
+    )
+
+
+def test_hdf5_without_a_model(tmp_path: Path) -> None:
+    assert failure(write(tmp_path, hdf5(lambda file: None), "a.h5")) == (
+        "FILE: damaged or not a Keras model: it holds no Keras model" + SAVE
+    )
+
+
+def test_a_configuration_of_too_many_values(tmp_path: Path) -> None:
+    many = archive(
+        {"config.json": json.dumps(list(range(1_000_001))).encode(), "model.weights.h5": hdf5(lambda file: None)}
+    )
+    assert failure(write(tmp_path, many)) == (
+        "FILE: damaged or not a Keras model: its configuration holds more than 1,000,000 values" + SAVE
     )
 
 
@@ -213,21 +269,31 @@ def mutations(whole: bytes, count: int, seed: int) -> list[bytes]:
     return made
 
 
-def stored(whole: bytes) -> bytes:
-    """A `.keras` file without compression or checksums in the way: mutations then reach its JSON and HDF5."""
+def mutated_inside(whole: bytes, count: int, seed: int) -> list[bytes]:
+    """`.keras` files whose JSON or HDF5 was mutated before it was packed: no checksum stands in the way."""
     with zipfile.ZipFile(io.BytesIO(whole)) as file:
-        members = {name: file.read(name) for name in file.namelist()}
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as file:
-        for name, content in members.items():
-            file.writestr(name, content)
-    return stream.getvalue()
+        members = {name: file.read(name) for name in ("config.json", "model.weights.h5")}
+    made: list[bytes] = []
+    for name, content in members.items():
+        for one in mutations(content, count // 2, seed):
+            stream = io.BytesIO()
+            with zipfile.ZipFile(stream, "w") as file:
+                for other, kept in members.items():
+                    file.writestr(other, one if other == name else kept)
+            made.append(stream.getvalue())
+    return made
 
 
-def check_mutations(files: list[bytes], folder: Path) -> dict[str, int]:
+Pair = tuple[bytes, bytes | None]
+"""A model file, or an architecture and its weights."""
+
+
+def check_mutations(files: list[Pair], folder: Path) -> dict[str, int]:
     """Reads and imports each; counts what became of them."""
-    for number, data in enumerate(files):
+    for number, (data, weights) in enumerate(files):
         (folder / f"{number:06}.bin").write_bytes(data)
+        if weights is not None:
+            (folder / f"{number:06}.weights").write_bytes(weights)
     script = Path(__file__).with_name("many.py")
     finished = run([sys.executable, "-I", str(script), str(READER), str(folder)], Limits(seconds=5 + 5 * len(files)))
     assert finished.code == 0, finished.last_words()
@@ -246,19 +312,37 @@ def check_mutations(files: list[bytes], folder: Path) -> dict[str, int]:
     return ends
 
 
-@pytest.mark.parametrize("kind", ["keras", "h5", "stored"])
-def test_mutated_files(kind: str, tmp_path: Path, keras_file: Path) -> None:
-    whole = keras_file.with_suffix(".h5" if kind == "h5" else ".keras").read_bytes()
-    ends = check_mutations(mutations(stored(whole) if kind == "stored" else whole, 200, 11), tmp_path)
-    assert sum(ends.values()) == 200
+KINDS = ["v3 keras", "v3 h5", "v3 inside", "v09 keras", "v09 h5", "v09 json"]
+
+
+def mutated(kind: str, saved: Callable[[str], Path], count: int, seed: int) -> list[Pair]:
+    """Mutations of a nested model's file of one kind; of a pair, in turn the architecture and the weights."""
+    age, form = kind.split()
+    stem = str(saved(age) / "nested")
+    if form == "json":
+        architecture, weights = Path(f"{stem}.json").read_bytes(), Path(f"{stem}_weights.h5").read_bytes()
+        texts = mutations(architecture, count // 2, seed)
+        return [
+            *((text, weights) for text in texts),
+            *((architecture, one) for one in mutations(weights, count // 2, seed)),
+        ]
+    if form == "inside":
+        return [(one, None) for one in mutated_inside(Path(f"{stem}.keras").read_bytes(), count, seed)]
+    return [(one, None) for one in mutations(Path(f"{stem}.{form}").read_bytes(), count, seed)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_mutated_files(kind: str, tmp_path: Path, saved: Callable[[str], Path]) -> None:
+    ends = check_mutations(mutated(kind, saved, 100, 11), tmp_path)
+    assert sum(ends.values()) == 100
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(10))
-@pytest.mark.parametrize("kind", ["keras", "h5"])
-def test_many_mutated_files(kind: str, seed: int, tmp_path: Path, keras_file: Path) -> None:
-    whole = keras_file.with_suffix(f".{kind}").read_bytes()
-    check_mutations(mutations(whole, 1000, 100 + seed), tmp_path)
+@pytest.mark.parametrize("kind", KINDS)
+def test_many_mutated_files(kind: str, seed: int, tmp_path: Path, saved: Callable[[str], Path]) -> None:
+    ends = check_mutations(mutated(kind, saved, 1000, 100 + seed), tmp_path)
+    assert sum(ends.values()) == 1000
 
 
 @pytest.mark.parametrize("suffix", ["keras", "h5"])
@@ -309,11 +393,17 @@ def check_json_mutations(small: content_module.Content, count: int, seed: int) -
             short(error)
 
 
-def test_mutated_configurations(small: content_module.Content) -> None:
-    check_json_mutations(small, 500, 1)
+CONFIGURATIONS = [("v3", "nested.keras"), ("v09", "nested.h5"), ("v09", "ends.h5"), ("v3", "frozen.h5")]
+
+
+def test_mutated_configurations(small: content_module.Content, saved: Callable[[str], Path]) -> None:
+    check_json_mutations(small, 200, 1)
+    for seed, (age, name) in enumerate(CONFIGURATIONS):
+        check_json_mutations(content_module.read_content(saved(age) / name), 40, seed)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(10))
-def test_many_mutated_configurations(small: content_module.Content, seed: int) -> None:
-    check_json_mutations(small, 2000, 50 + seed)
+@pytest.mark.parametrize(("age", "name"), CONFIGURATIONS)
+def test_many_mutated_configurations(age: str, name: str, seed: int, saved: Callable[[str], Path]) -> None:
+    check_json_mutations(content_module.read_content(saved(age) / name), 2000, 50 + seed)

@@ -1,0 +1,109 @@
+"""Kernels that make one value at a time, in the order of the result."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgeflow.backends.c.epilogue import POINTWISE, varies_along
+from edgeflow.backends.c.kernel import Axis, Context, Kernel, accumulator, epilogue_of, finished
+from edgeflow.backends.c.lower import Buffer, Step
+from edgeflow.ir.graph import Node, Op
+from edgeflow.ir.types import Shape
+from edgeflow.ops.add import Add
+from edgeflow.ops.multiply import Multiply
+
+
+@dataclass(frozen=True, kw_only=True)
+class ElementKernel(Kernel):
+    """One value at a time, in the order of the result: Add, Multiply, and pointwise ops on their own."""
+
+    value: str
+    axes: tuple[Axis, ...]
+
+
+def make_element(
+    step: Step, node: Node, name: str, context: Context, inputs: tuple[Buffer, ...], y: Buffer
+) -> ElementKernel:
+    """The kernel of Add, Multiply, or pointwise ops on their own."""
+    acc = accumulator(node, context)
+    alone = isinstance(node.op, POINTWISE)
+    pointwise = (node, *step.fused) if alone else step.fused
+    shapes = [context.shapes[one] for one in node.inputs]
+    axes, names = _loops(node.type.shape, pointwise, shapes)
+    terms = [
+        f"{'' if alone and one.ctype.size < acc.size else f'({acc.name})'}x{number or ''}[{place}]"
+        for number, (one, place) in enumerate(
+            zip(inputs, (_place(shape, node.type.shape, axes) for shape in shapes), strict=True)
+        )
+    ]
+    words = [_WORDS[type(node.op)]] if type(node.op) in _WORDS else []
+    return ElementKernel(
+        name=name,
+        layer=node.layer,
+        what=", ".join([*words, *finished(pointwise)]),
+        template="elementwise",
+        inputs=inputs,
+        y=y,
+        acc=acc.name,
+        epilogue=epilogue_of(pointwise, name, context, acc, names),
+        value=_value(node.op, terms),
+        axes=axes,
+    )
+
+
+_WORDS: dict[type, str] = {Add: "add", Multiply: "multiply"}
+
+
+def _value(op: Op, terms: Sequence[str]) -> str:
+    """The C expression of an element before pointwise ops."""
+    match op:
+        case Add():
+            signed = [f"{'+' if sign > 0 else '-'} {term}" for sign, term in zip(op.signs, terms, strict=True)]
+            return " ".join(signed).removeprefix("+ ")
+        case _:
+            return " * ".join(terms)
+
+
+def _loops(
+    shape: Shape, pointwise: Sequence[Node], operands: Sequence[Shape] = ()
+) -> tuple[tuple[Axis, ...], tuple[str | None, ...]]:
+    """The fewest loops over a shape, and the loop variable of each axis that has a loop of its own.
+
+    Axes along which a parameter of a pointwise node differs stand alone; others are one loop where they lie side by
+    side and every operand either has all of them or broadcasts along all of them. One loop is called i.
+    """
+    alone = frozenset[int]().union(*(varies_along(node.op, len(shape)) for node in pointwise))
+    groups: list[list[int]] = []
+    for axis in (axis for axis, length in enumerate(shape) if length > 1):
+        last = groups[-1] if groups else [axis]
+        joins = bool(groups) and not alone & {axis, *last}
+        if joins and all((one[axis] == 1) == (one[last[0]] == 1) for one in operands):
+            last.append(axis)
+        else:
+            groups.append([axis])
+    names: list[str | None] = [None] * len(shape)
+    axes: list[Axis] = []
+    for group in groups or [[]]:
+        name = "i" if len(groups) <= 1 else f"a{group[0]}"
+        axes.append(Axis(name, math.prod(shape[axis] for axis in group)))
+        if len(group) == 1:
+            names[group[0]] = name
+    return tuple(axes), tuple(names)
+
+
+def _place(operand: Shape, shape: Shape, axes: tuple[Axis, ...]) -> str:
+    """Where an operand that broadcasts against the result has the element of the current loop variables."""
+    if operand == shape:
+        return "i"
+    terms: list[str] = []
+    stride, axis = 1, len(shape) - 1
+    for loop in reversed(axes):
+        covered = count = 1
+        while covered < loop.length:
+            covered, count, axis = covered * shape[axis], count * operand[axis], axis - 1
+        if count > 1:
+            terms.append(f"{loop.name} * {stride}" if stride > 1 else loop.name)
+        stride *= count
+    return " + ".join(reversed(terms)) or "0"

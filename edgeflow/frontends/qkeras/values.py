@@ -1,0 +1,82 @@
+"""A Keras tensor during an import: an integer tensor of the graph, and what separates the two."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from edgeflow.frontends.qkeras.model import Layer
+from edgeflow.frontends.qkeras.quantizers import Steps
+from edgeflow.ir.types import IntArray
+
+
+@dataclass(frozen=True)
+class Terms:
+    """The float32 numbers that Keras adds up to get a tensor that only one layer reads.
+
+    A quantizer computes x + (q - x). When an Add is its only reader, TensorFlow's graph optimizer may flatten
+    both into one sum and reorder it, so the Add's sums are exact only while every order is: all terms are
+    multiples of 2**-frac (None: of no such unit) and their absolute values add up to `reach`.
+    """
+
+    frac: int | None
+    reach: float
+
+
+OFF_GRID = Terms(None, np.inf)
+
+
+@dataclass(frozen=True)
+class RealMap:
+    """What a real factor, bias or batch normalization still owes: clip(x * scale + shift, least, most).
+
+    x is the tensor by its label; `scale` and `shift` have one entry a channel, or one for all.
+    """
+
+    scale: tuple[Fraction, ...]
+    shift: tuple[Fraction, ...]
+    least: Fraction | None = None
+    most: Fraction | None = None
+
+    @property
+    def clipped(self) -> bool:
+        """Whether a ReLU stands behind the scale."""
+        return self.least is not None or self.most is not None
+
+    def channels(self, count: int) -> tuple[tuple[Fraction, ...], tuple[Fraction, ...]]:
+        """Scale and shift with one entry for each of `count` channels."""
+        scale = self.scale if len(self.scale) == count else self.scale * count
+        shift = self.shift if len(self.shift) == count else self.shift * count
+        assert len(scale) == len(shift) == count
+        return scale, shift
+
+    def then(self, scale: tuple[Fraction, ...], shift: tuple[Fraction, ...]) -> RealMap:
+        """A further scale and shift behind this one, which must not be clipped."""
+        assert not self.clipped
+        count = max(len(self.scale), len(self.shift), len(scale), len(shift))
+        a, b = self.channels(count)
+        c, d = RealMap(scale, shift).channels(count)
+        return RealMap(
+            tuple(x * y for x, y in zip(a, c, strict=True)),
+            tuple(x * y + z for x, y, z in zip(b, c, d, strict=True)),
+        )
+
+
+@dataclass(frozen=True)
+class Value:
+    """A Keras tensor as an integer tensor of the graph, and what separates the two.
+
+    The Keras value is the integers by their label, divided by `divisor` (an average pool's counts, which
+    broadcasts against the tensor), or mapped by `real`. With `unquantized` it is a raw model input: the
+    integers are those that this quantizer will give. `logits`: Keras applies a softmax that was dropped here.
+    """
+
+    tensor: str
+    divisor: IntArray | None = None
+    unquantized: Steps | None = None
+    pool: Layer | None = None
+    terms: Terms | None = None
+    real: RealMap | None = None
+    logits: bool = False

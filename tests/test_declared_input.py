@@ -1,0 +1,88 @@
+"""A model that does not quantize its inputs is told what its data is."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeflow import cli
+from edgeflow.errors import EdgeflowError
+from edgeflow.frontends import load_model, round_inputs
+from edgeflow.ir.types import Dyadic, TensorType
+from tests.conftest import NeedTool
+
+INPUT = "quantized_bits(6, 1, alpha=1)"
+
+
+@pytest.fixture(scope="module")
+def raw_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import keras
+    import qkeras
+
+    kernel: Any = qkeras.quantized_bits(4, 0, alpha=1)
+    path = tmp_path_factory.mktemp("raw") / "raw.keras"
+    model = keras.Sequential([keras.Input((3,), name="x"), qkeras.QDense(2, kernel_quantizer=kernel, name="y")])
+    model.layers[0].set_weights([np.array([[0.5, -0.25], [0.125, 0.75], [-0.5, 0.375]]), np.zeros(2)])
+    model.save(path)
+    return path
+
+
+def edgeflow(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: object) -> tuple[object, str]:
+    monkeypatch.setattr(sys, "argv", ["edgeflow", *map(str, words)])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    return left.value.code, capsys.readouterr().out
+
+
+def test_the_input_has_the_declared_type(raw_model: Path) -> None:
+    source = load_model(raw_model, declared=INPUT).inputs[0]
+    assert (source.type, source.label) == (TensorType((3,), -32, 31), Dyadic(4))
+
+
+def test_data_is_rounded_half_to_even_and_clipped() -> None:
+    given = {"x": np.array([0.03125, 0.09375, 9.0, -9.0, 0.25])}
+    assert round_inputs(INPUT, given)["x"].tolist() == [0.0, 0.125, 1.9375, -2.0, 0.25]
+
+
+def test_import_predict_build_and_verify_agree(
+    raw_model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    need_tool: NeedTool,
+) -> None:
+    need_tool("gcc")
+    np.savez(tmp_path / "data.npz", x=np.random.default_rng(0).normal(0, 1, (40, 3)))
+    made = tmp_path / "graph", tmp_path / "vectors", tmp_path / "firmware"
+    for words in (
+        ("import", raw_model, "--input", INPUT, "-o", made[0]),
+        ("predict", raw_model, "--input", INPUT, "--data", tmp_path / "data.npz", "-o", made[1]),
+        ("build", made[0], "--board", "rpi-pico", "-o", made[2]),
+    ):
+        assert edgeflow(capsys, monkeypatch, *words)[0] in (0, None), words
+    vectors = made[1] / "vectors.npz"
+    code, out = edgeflow(capsys, monkeypatch, "verify", made[2], "--vectors", vectors, "--runner", "host", "--json")
+    assert code in (0, None)
+    record = json.loads(out)
+    assert (record["reference"]["mismatches"], record["targets"][0]["mismatches"]) == (0, 0)
+
+
+@pytest.mark.parametrize("text", ["quantized_tanh(4)", "quantized_bits(8, 0, alpha=2)", "relu"])
+def test_anything_but_plain_steps_is_refused(raw_model: Path, text: str) -> None:
+    with pytest.raises(EdgeflowError) as caught:
+        load_model(raw_model, declared=text)
+    assert str(caught.value).startswith(f"--input: {text} is no plain quantizer, from real numbers to the nearest step")
+    assert str(caught.value).endswith(
+        '\n  fix: use --input "quantized_bits(8, 0, alpha=1)" with your number of bits and integer bits'
+    )
+
+
+def test_an_unknown_quantizer_is_refused(raw_model: Path) -> None:
+    with pytest.raises(EdgeflowError) as caught:
+        load_model(raw_model, declared="quantised_bits(8)")
+    assert str(caught.value).startswith("--input: ")
