@@ -10,7 +10,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import Protocol
 
-from edgeflow.artifacts import MANIFEST, Bundle, file_digest, mark, new_folder, remove_file, scratch, write_bundle
+from edgeflow.artifacts import (
+    MANIFEST,
+    Bundle,
+    check_output,
+    file_digest,
+    mark,
+    new_folder,
+    remove_file,
+    scratch,
+    write_bundle,
+)
 from edgeflow.backends.artefact import (
     added_files,
     backend_named,

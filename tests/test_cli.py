@@ -291,7 +291,8 @@ def test_report_without_a_run_is_told(edgeflow: Command, tmp_path: Path) -> None
     answer = edgeflow("report", tmp_path)
     assert (answer.code, answer.err) == (
         2,
-        f"error: {tmp_path}: no run.json here, so nothing to report\n  fix: edgeflow verify or edgeflow run writes it\n",
+        f"error: {tmp_path}: no run.json here, so nothing to report\n"
+        "  fix: edgeflow verify or edgeflow run writes it\n",
     )
 
 
@@ -318,7 +319,7 @@ def test_errors_are_json_too(edgeflow: Command, tmp_path: Path) -> None:
     answer = edgeflow("report", tmp_path, "--json")
     assert answer.code == 2
     assert answer.json["error"]["what"] == "no run.json here, so nothing to report"
-    assert answer.json["error"]["fix"] == "edgeflow run edgeflow.toml writes it"
+    assert answer.json["error"]["fix"] == "edgeflow verify or edgeflow run writes it"
 
 
 def test_inspect_shows_what_each_layer_became_and_explains_one(edgeflow: Command, student: Path) -> None:

@@ -21,6 +21,12 @@ from edgeflow.semantics.serialize import graph_digest, load_graph, to_files
 
 _SCHEMA = 1
 _LARGEST_MANIFEST = 1 << 20
+_OTHER_KINDS = {
+    "graph": ("an imported graph, not a built project", "edgeflow build {} --board B -o firmware"),
+    "vectors": ("a folder of vectors, not a built project", "give the folder that edgeflow build made"),
+    "run": ("a run's output, not one built project", "give the folder of one target inside it"),
+}
+"""Folders that edgeflow made and that are taken for a built one: what each is, and what to do."""
 
 
 def backend_named(name: str) -> Backend:

@@ -37,7 +37,7 @@ def load_model(path: Path, weights: Path | None = None, declared: str | None = N
         return load_qkeras(path, declared=steps)
     head = _head(path)
     if _is_json(head):
-        return load_qkeras(path, _weights_of(path, weights), steps)
+        return load_qkeras(path, weights_of(path, weights), steps)
     what, fix = _what_it_is(path, head)
     raise EdgeflowError(what, where=str(path), fix=fix)
 
@@ -79,7 +79,7 @@ def _is_json(head: bytes) -> bool:
     return head.removeprefix(_UTF8_MARK).lstrip().startswith((b"{", b'"{'))
 
 
-def _weights_of(path: Path, weights: Path | None) -> Path:
+def weights_of(path: Path, weights: Path | None) -> Path:
     """The file of an architecture's weights, which begins as it should. Raises EdgeflowError."""
     if weights is None:
         beside = [path.with_name(path.stem + end) for end in (".weights.h5", "_weights.h5", ".h5")]

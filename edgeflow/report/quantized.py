@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from edgeflow.report.inspect.words import plural
 from edgeflow.report.terminal import line, table
 from edgeflow.train.calibrate import RECORD, VECTORS, Quantized
 

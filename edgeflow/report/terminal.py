@@ -178,7 +178,8 @@ def _why_tolerated(reference: ComparisonRecord) -> str:
         return ""
     if reference.agrees:
         return "   the graph is real arithmetic on the stored parameters; float32 rounds otherwise now and then"
-    return f"   more than the {reference.tolerated} that float32 may round otherwise; alpha='auto' makes ties: use 'auto_po2'"
+    more = f"   more than the {reference.tolerated} that float32 may round otherwise"
+    return f"{more}; alpha='auto' makes ties: use 'auto_po2'"
 
 
 def _differ(one: ComparisonRecord | TargetRecord) -> str:

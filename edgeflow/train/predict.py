@@ -215,7 +215,8 @@ def _one(name: str, shape: tuple[int | None, ...], inputs: Mapping[str, FloatArr
         raise EdgeflowError(
             f'input "{name}" takes {_shown(shape)}, but the data has shape {array.shape}',
             where=where,
-            fix=f"give the samples along the first axis, in the shape that the model was trained on{_axis(array, shape)}",
+            fix="give the samples along the first axis, in the shape that the model was trained on"
+            + _axis(array, shape),
         )
     if not np.isfinite(array).all():
         raise EdgeflowError(

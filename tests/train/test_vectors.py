@@ -47,7 +47,8 @@ BAD: dict[str, tuple[Arrays, str]] = {
     ),
     "labels": (
         {"input/i": X, "output/o": Y, "labels": X},
-        "labels is float32 of shape (2, 3), not integers of shape (2,)\n  fix: give one class number a sample, not one-hot rows",
+        "labels is float32 of shape (2, 3), not integers of shape (2,)\n"
+        "  fix: give one class number a sample, not one-hot rows",
     ),
     "text": (
         {"input/i": np.array(["a", "b"]), "output/o": Y},  # type: ignore[dict-item]

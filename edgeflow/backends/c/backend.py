@@ -14,7 +14,7 @@ from edgeflow.backends.c.emit import Emitted, emit_model
 from edgeflow.backends.c.estimate import estimate, latency, remedies
 from edgeflow.backends.c.firmware import COMPILE_FLAGS, LINK_FLAGS, firmware_files
 from edgeflow.backends.c.kernels import KERNELS
-from edgeflow.backends.protocol import Artefact, Program, Remedy, Run, Runner, microcontroller
+from edgeflow.backends.protocol import NO_MICROCONTROLLER, Artefact, Program, Remedy, Run, Runner, microcontroller
 from edgeflow.board import Board, Boot, McuBoard
 from edgeflow.errors import ToolFailed
 from edgeflow.ir.graph import Graph, Node
@@ -72,9 +72,7 @@ class CBackend:
             if (what := _cannot(node))
         ]
         if not isinstance(board, McuBoard):
-            found.append(
-                Finding(Severity.ERROR, f"{board.name} is no microcontroller board", fix=NO_MICROCONTROLLER)
-            )
+            found.append(Finding(Severity.ERROR, f"{board.name} is no microcontroller board", fix=NO_MICROCONTROLLER))
         if graph.states:
             found.append(Finding(Severity.ERROR, "backend c cannot keep states yet", layer=graph.states[0].name))
         return tuple(found)

@@ -10,7 +10,7 @@ from typing import ClassVar, cast
 import numpy as np
 
 from edgeflow.artifacts import Bundle
-from edgeflow.backends.protocol import Artefact, Program, Remedy, Run, Runner, microcontroller
+from edgeflow.backends.protocol import NO_MICROCONTROLLER, Artefact, Program, Remedy, Run, Runner, microcontroller
 from edgeflow.backends.tflm.adapt import adapt
 from edgeflow.backends.tflm.estimate import chosen_kernels, estimate, remedies
 from edgeflow.backends.tflm.firmware import firmware_files

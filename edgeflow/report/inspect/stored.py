@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeflow.errors import EdgeflowError
-from edgeflow.frontends import is_keras
 from edgeflow.frontends.qkeras.content import Float32Array, read_content
 from edgeflow.frontends.qkeras.fields import Fields, shown
 from edgeflow.frontends.qkeras.model import Layer, read_model

@@ -166,7 +166,8 @@ def _for_twin(network: FloatGraph, samples: Samples) -> dict[str, FloatArray]:
 def _warnings(network: FloatGraph, samples: Samples, dead: tuple[str, ...]) -> tuple[str, ...]:
     found: list[str] = []
     if samples.count < _FEW:
-        found.append(f"only {samples.count} {'sample' if samples.count == 1 else 'samples'} to calibrate on: ranges may be too narrow; give 100 or more")
+        unit = "sample" if samples.count == 1 else "samples"
+        found.append(f"only {samples.count} {unit} to calibrate on: ranges may be too narrow; give 100 or more")
     for name, values in samples.calibration.items():
         if float(values.min()) == float(values.max()):
             raise EdgeflowError(
