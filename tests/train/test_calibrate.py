@@ -291,7 +291,8 @@ def test_data_that_do_not_fit(digits: Path, tmp_path: Path) -> None:
     np.save(path, np.ones((50, 8, 8), np.float32))
     assert refused(digits, path) == (
         f'{path}: input "input_layer" takes (n, 8, 8, 1), but the data has shape (50, 8, 8)\n'
-        "  fix: give the samples along the first axis, in the shape that the model was trained on"
+        "  fix: give the samples along the first axis, in the shape that the model was trained on; "
+        "for example x[..., None]"
     )
     np.save(path, np.full((50, 8, 8, 1), np.nan))
     assert refused(digits, path) == (

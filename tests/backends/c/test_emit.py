@@ -171,4 +171,7 @@ def test_machines_know_where_their_memory_is() -> None:
 def test_an_fpga_is_refused_with_the_reason() -> None:
     with pytest.raises(Unsupported) as caught:
         package(C, random_graph(1), load_board("icebreaker"), COptions())
-    assert str(caught.value) == ("backend c: icebreaker is no microcontroller board\n  fix: edgeflow boards lists them")
+    assert str(caught.value) == (
+        "backend c: icebreaker is no microcontroller board\n"
+        "  fix: choose one that edgeflow boards lists as a microcontroller, or add --backend hls4ml for an FPGA"
+    )

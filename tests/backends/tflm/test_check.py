@@ -168,7 +168,10 @@ def test_states_are_refused_and_the_graph_stays_as_it_is() -> None:
 def test_a_board_without_a_microcontroller_is_a_finding() -> None:
     board = load_board("pynq-z2")
     (found,) = TFLM.check(chain(dense(), act()), board, TflmOptions())
-    assert (found.what, found.fix) == ("pynq-z2 is no microcontroller board", "edgeflow boards lists them")
+    assert (found.what, found.fix) == (
+        "pynq-z2 is no microcontroller board",
+        "choose one that edgeflow boards lists as a microcontroller, or add --backend hls4ml for an FPGA",
+    )
     with pytest.raises(EdgeflowError, match="pynq-z2 is no microcontroller board"):
         TFLM.estimate(chain(dense(), act()), board, TflmOptions())
 
