@@ -35,7 +35,7 @@ from edgeflow.board import Board, load_board
 from edgeflow.budget import Limits, Verdict, early_verdict, explain, judge
 from edgeflow.conformance import Conformance, verify_artefact
 from edgeflow.errors import DoesNotFit, EdgeflowError, MissingTool
-from edgeflow.frontends import is_saved_model, load_model, round_inputs
+from edgeflow.frontends import is_keras, is_saved_model, load_model, round_inputs
 from edgeflow.ir.graph import Graph
 from edgeflow.passes import simplify
 from edgeflow.report.html import write_page
@@ -384,7 +384,8 @@ def predict_folder(
     from edgeflow.train.predict import predict as ask
 
     check_output(output, force=force)
-    load_model(student, declared=declared)
+    if is_keras(student):
+        load_model(student, declared=declared)
     given = read_inputs(data)
     if declared is not None:
         only = None if given.only is None else round_inputs(declared, {"": given.only})[""]

@@ -27,6 +27,7 @@ _ARTICLES = ("A ", "An ", "The ")
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "supported-layers.md"
 
 SAID: Mapping[str, str] = {
+    "tie_free_bits": "edgeflow's own, for biases: the nearest odd code, ends included",
     "QDense": "Dense over the last axis of an input of any rank, then its activation; Batchnorm is folded first",
     "QConv1D": "Conv with strides, padding, dilation and groups, then its activation; Batchnorm is folded first",
     "QDepthwiseConv2D": "Conv with one group a channel, then its activation; Batchnorm is folded first",

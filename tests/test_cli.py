@@ -287,6 +287,39 @@ def test_a_folder_that_build_did_not_make_is_told(edgeflow: Command, vectors: Pa
     )
 
 
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("graph", "an imported graph, not a built project\n  fix: edgeflow build {} --board B -o firmware\n"),
+        ("vectors", "a folder of vectors, not a built project\n  fix: give the folder that edgeflow build made\n"),
+        ("run", "a run's output, not one built project\n  fix: give the folder of one target inside it\n"),
+    ],
+)
+def test_another_folder_of_edgeflows_is_told(
+    edgeflow: Command, vectors: Path, tmp_path: Path, kind: str, told: str
+) -> None:
+    (tmp_path / "edgeflow.json").write_text(json.dumps({"schema": 1, "kind": kind}))
+    answer = edgeflow("verify", tmp_path, "--vectors", vectors)
+    assert (answer.code, answer.err) == (2, f"error: {tmp_path}: {told.format(tmp_path)}")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_no_internal_error(student: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "edgeflow.cli", "inspect", student], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: cannot write: no space left on the device\n  fix: free some space\n")
+
+
+def test_a_closed_pipe_is_no_answer_of_no(student: Path) -> None:
+    with subprocess.Popen([sys.executable, "-m", "edgeflow.cli", "inspect", student], stdout=subprocess.PIPE) as child:
+        assert child.stdout
+        child.stdout.close()
+        assert child.wait(60) == 0
+
+
 def test_report_without_a_run_is_told(edgeflow: Command, tmp_path: Path) -> None:
     answer = edgeflow("report", tmp_path)
     assert (answer.code, answer.err) == (

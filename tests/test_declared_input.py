@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeflow import cli
+from edgeflow import cli, pipeline
 from edgeflow.errors import EdgeflowError
 from edgeflow.frontends import load_model, round_inputs
 from edgeflow.ir.types import Dyadic, TensorType
@@ -86,3 +86,41 @@ def test_an_unknown_quantizer_is_refused(raw_model: Path) -> None:
     with pytest.raises(EdgeflowError) as caught:
         load_model(raw_model, declared="quantised_bits(8)")
     assert str(caught.value).startswith("--input: ")
+
+
+@pytest.mark.parametrize("words", [("check", "-b", "rpi-pico"), ("inspect",), ("build", "-b", "rpi-pico", "-o", "out")])
+def test_every_command_that_opens_a_model_takes_input_and_hands_it_on(
+    raw_model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out = edgeflow(capsys, monkeypatch, words[0], raw_model, *words[1:], "--input", INPUT)
+    assert code in (0, None)
+    assert f'{raw_model} --input "{INPUT}" ' in out or "edgeflow verify out" in out
+
+
+def test_a_folder_says_itself_what_its_inputs_are(raw_model: Path, tmp_path: Path) -> None:
+    pipeline.import_model(raw_model, tmp_path / "graph", declared=INPUT)
+    with pytest.raises(EdgeflowError) as caught:
+        pipeline.open_graph(tmp_path / "graph", declared=INPUT)
+    assert str(caught.value) == f"{tmp_path / 'graph'}: says itself what its inputs are\n  fix: leave out --input"
+
+
+def test_predict_refuses_before_tensorflow_starts(
+    raw_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def started(*_: object) -> None:
+        raise AssertionError("TensorFlow was started")
+
+    monkeypatch.setattr("edgeflow.train.predict.predict", started)
+    data, output = tmp_path / "data.npz", tmp_path / "vectors"
+    np.savez(data, x=np.zeros((1, 3)))
+    with pytest.raises(EdgeflowError, match="nothing quantizes this input"):
+        pipeline.predict_folder(raw_model, data, output)
+    output.mkdir()
+    (output / "edgeflow.json").write_text("{}")
+    with pytest.raises(EdgeflowError, match="the output folder exists"):
+        pipeline.predict_folder(raw_model, data, output, declared=INPUT)

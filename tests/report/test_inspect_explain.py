@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import json
+import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
@@ -167,6 +168,21 @@ def test_an_unknown_name_is_an_error_that_names_the_near_one(small: Graph, layer
         'no layer and no tensor is named "conv_3"; did you mean "conv_2"?\n'
         "  fix: edgeflow inspect lists the layers, edgeflow inspect --text the tensors"
     )
+
+
+def test_a_nested_layers_own_name_leads_to_its_full_one(small: Graph, layers: Mapping[str, Layer]) -> None:
+    with pytest.raises(EdgeflowError, match='no tensor is named "d0"; did you mean "block/d0"'):
+        explain_layer(small, "d0", {**layers, "block/d0": layers["conv_1"]})
+
+
+def test_an_architecture_is_explained_with_its_floats(path: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        (tmp_path / "small.json").write_bytes(archive.read("config.json"))
+        (tmp_path / "other.weights.h5").write_bytes(archive.read("model.weights.h5"))
+    model = tmp_path / "small.json"
+    assert read_layers(model, tmp_path / "other.weights.h5").keys() == read_layers(path).keys()
+    (tmp_path / "other.weights.h5").rename(tmp_path / "small.weights.h5")
+    assert read_layers(model).keys() == read_layers(path).keys()
 
 
 @pytest.mark.parametrize(

@@ -303,6 +303,11 @@ def test_data_that_do_not_fit(digits: Path, tmp_path: Path) -> None:
         "every value of input 'input_layer' is 3, so nothing can be calibrated\n"
         "  fix: give real samples of what the model will see"
     )
+    (tmp_path / "model.json").write_text('{"class_name": "Sequential"}')
+    assert refused(tmp_path, path, "model.json").endswith(
+        "damaged or not a Keras model: a JSON architecture without weights\n"
+        "  fix: save the model again with model.save('model.keras')"
+    )
     assert refused(digits, path, "none.keras").startswith(f"{digits / 'none.keras'}: does not exist\n")
     assert refused(digits, path, "").startswith(f"{digits}: is a folder, not a model file\n")
 
@@ -315,6 +320,9 @@ def test_few_samples_and_unscaled_ones_are_said(digits: Path, tmp_path: Path) ->
     assert not found.held_out
     assert found.measured.accuracy is not None
     assert found.notes[1:] == ("only 20 samples to calibrate on: ranges may be too narrow; give 100 or more",)
+    np.savez(path, x=data["x_test"][:1])
+    found = quantize_model(digits / "small.keras", path, Options())
+    assert found.notes[-1].startswith("only 1 sample to calibrate on: ")
     random = np.random.default_rng(0).permutation(data["y_test"])
     np.savez(path, x=data["x_test"], y=np.where(random < 9, random, 0))
     found = quantize_model(digits / "small.keras", path, Options(samples=64))

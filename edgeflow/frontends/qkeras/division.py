@@ -31,13 +31,8 @@ class _Case:
 
     def wanted(self, sums: IntArray) -> tuple[IntArray, npt.NDArray[np.bool_]]:
         """QKeras' codes in float32, and where its straight-through form keeps them whole."""
-        steps = self.steps
-        mean = np.ldexp(sums.astype(np.float32), -self.frac) / np.float32(self.count)
-        codes = np.clip(np.rint(np.ldexp(mean, steps.frac)), steps.lo, steps.hi)
-        if not steps.straight_through:
-            return codes.astype(np.int64), np.ones(codes.shape, dtype=np.bool_)
-        quantized = np.ldexp(codes, -steps.unit)
-        return codes.astype(np.int64), mean + (quantized - mean) == quantized
+        mean = np.asarray(np.ldexp(sums.astype(np.float32), -self.frac) / np.float32(self.count), dtype=np.float32)
+        return self.steps.float32(mean), self.steps.held(mean)
 
     def edges(self) -> IntArray:
         """Sums next to a rounding boundary of the quantizer: where a candidate fails if it fails at all."""

@@ -10,6 +10,7 @@ import numpy as np
 from edgeflow.errors import Unsupported
 from edgeflow.frontends.qkeras import stairs
 from edgeflow.frontends.qkeras.division import divide
+from edgeflow.frontends.qkeras.exactness import float32_agrees
 from edgeflow.frontends.qkeras.model import Layer
 from edgeflow.frontends.qkeras.quantizers import Activation, Curve, Relu, Steps
 from edgeflow.frontends.qkeras.values import OFF_GRID, RealMap, Terms, Value
@@ -196,7 +197,9 @@ class Importer:
     def _stairs(self, value: Value, real: RealMap, activation: Steps | Curve, layer: Layer, name: str) -> Value:
         """An activation behind a real map: one Requant where one gives every step, else thresholds."""
         found, at = self._reached(value.tensor, real, activation, layer)
-        if not self._float32_holds(value.tensor, real):
+        if isinstance(activation, Steps):
+            self._reject_far(value.tensor, real, activation, layer)
+        if not self._float32_holds(value.tensor, real, found, at, activation):
             self.builder.meaning = Meaning.REAL
         scale = self._units(value.tensor, real)[0]
         op = stairs.as_requant(found, at, scale)
@@ -230,12 +233,38 @@ class Importer:
         table = Lut(frozen_array(found.codes), 0)
         return Value(self.add(table, (index,), np.asarray(unit), layer, name), terms=OFF_GRID)
 
-    def _float32_holds(self, tensor: str, real: RealMap) -> bool:
-        """Whether every real factor is dyadic and short enough for float32 to compute scale * x + shift exactly."""
-        return self._dyadic(tensor, real) is not None
+    def _float32_holds(
+        self, tensor: str, real: RealMap, found: stairs.Staircase, at: stairs.Reached, activation: Steps | Curve
+    ) -> bool:
+        """Whether float32 computes scale * x + shift exactly, and from there the activation as real arithmetic does."""
+        exact = self._dyadic(tensor, real)
+        return exact is not None and float32_agrees(exact, (real.least, real.most), found, at, activation)
+
+    def _reject_far(self, tensor: str, real: RealMap, steps: Steps, layer: Layer) -> None:
+        """x + (q - x) in float32 is q only while x is below 2**24 steps."""
+        if not steps.straight_through:
+            return
+        reach = self._real_reach(tensor, real)
+        if real.least == 0 and real.most is not None:
+            reach = min(reach, float(real.most))
+        if reach > np.ldexp(float(FLOAT32_EXACT), -steps.unit):
+            raise Unsupported(
+                f"QKeras' float32 cannot hold this quantizer's result exactly: its input reaches {reach:.3g}, "
+                "above 2^24 of its steps",
+                where=layer.where,
+                fix="give it more integer bits, or use quantized_relu, which has no such limit",
+            )
+
+    def _real_reach(self, tensor: str, real: RealMap) -> float:
+        """The largest |scale| * |x| + |shift| of all channels."""
+        scale, shift = self._units(tensor, real)
+        reach = np.broadcast_to(self.reach(tensor), (len(scale),)).tolist()
+        return max(float(abs(a) * n + abs(b)) for a, b, n in zip(scale, shift, reach, strict=True))
 
     def _dyadic(self, tensor: str, real: RealMap) -> tuple[IntArray, IntArray, IntArray] | None:
         """(multiplier, bias, frac) a channel when the map is exact on integers that float32 holds, else None."""
+        if not real.exact:
+            return None
         rows: list[tuple[int, int, int]] = []
         reach = np.broadcast_to(self.reach(tensor), (self.builder.type(tensor).shape[-1],))
         for scale, shift, largest in zip(*self._units(tensor, real), reach, strict=True):
@@ -322,6 +351,9 @@ class Importer:
         parts: list[Terms] = []
         for value, tensor in zip(values, tensors, strict=True):
             frac = self.frac(tensor)
+            if value.real is not None:
+                parts.append(Terms(int(frac.max()), self._real_reach(value.tensor, value.real)))
+                continue
             alone = Terms(int(frac.max()), float(np.ldexp(self.reach(tensor).astype(np.float64), -frac).max()))
             parts.append(value.terms or alone)
         grids = [part.frac for part in parts if part.frac is not None]

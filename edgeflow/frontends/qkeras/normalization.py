@@ -26,9 +26,8 @@ def import_batch_norm(importer: Importer, layer: Layer, inputs: tuple[Value, ...
     """
     channels = _channels(importer, layer, inputs[0])
     gamma, beta, mean, variance = (_reals(layer, name, channels) for name in _NAMES)
-    root = [square_root(one + epsilon(layer), layer) for one in variance]
-    inverse = tuple(one / two for one, two in zip(gamma, root, strict=True))
-    return _scaled(importer, layer, inputs[0], inverse, mean, beta)
+    inverse, exact = _inverse(layer, gamma, variance)
+    return _scaled(importer, layer, inputs[0], inverse, mean, beta, exact=exact)
 
 
 def import_quantized_batch_norm(importer: Importer, layer: Layer, inputs: tuple[Value, ...]) -> Value:
@@ -38,9 +37,9 @@ def import_quantized_batch_norm(importer: Importer, layer: Layer, inputs: tuple[
         _quantized(layer, f"{name}_quantizer", stored_vector(layer, name, channels)) for name in _NAMES
     )
     inverse_quantizer = layer.fields.raw("inverse_quantizer")
+    exact = True
     if inverse_quantizer is None:
-        root = [square_root(one + epsilon(layer), layer) for one in variance]
-        inverse = tuple(one / two for one, two in zip(gamma, root, strict=True))
+        inverse, exact = _inverse(layer, gamma, variance)
     else:
         values = stored_vector(layer, "variance", channels) + np.float32(layer.fields.number("epsilon", 1e-3))
         raw = (np.float32(1) / np.sqrt(values)) * stored_vector(layer, "gamma", channels)
@@ -53,7 +52,17 @@ def import_quantized_batch_norm(importer: Importer, layer: Layer, inputs: tuple[
                 where=layer.where,
                 fix="train a little longer, or give the inverse_quantizer another number of bits",
             )
-    return _scaled(importer, layer, inputs[0], inverse, mean, beta)
+    return _scaled(importer, layer, inputs[0], inverse, mean, beta, exact=exact)
+
+
+def _inverse(
+    layer: Layer, gamma: Sequence[Fraction], variance: Sequence[Fraction]
+) -> tuple[tuple[Fraction, ...], bool]:
+    """Gamma / sqrt(variance + epsilon), and whether float32 has every step of it: each root is a power of two."""
+    sums = [one + epsilon(layer) for one in variance]
+    roots = [square_root(one, layer) for one in sums]
+    exact = all(map(_in_float32, sums)) and all(_in_float32(1 / one) for one in roots)
+    return tuple(one / two for one, two in zip(gamma, roots, strict=True)), exact
 
 
 def import_relu(importer: Importer, layer: Layer, inputs: tuple[Value, ...]) -> Value:
@@ -73,18 +82,28 @@ def _scaled(
     inverse: Sequence[Fraction],
     mean: Sequence[Fraction],
     beta: Sequence[Fraction],
+    *,
+    exact: bool,
 ) -> Value:
+    """The map that Keras computes as x * inverse + (beta - mean * inverse); `exact`: its inverse is this one."""
     if value.unquantized is not None:
         importer.settle(value, layer)
-    real = importer.owed(value, layer) or RealMap((Fraction(1),), (Fraction(0),))
-    if real.clipped:
+    owed = importer.owed(value, layer)
+    if owed is not None and owed.clipped:
         raise Unsupported(
             "it follows a ReLU that nothing has quantized",
             where=layer.where,
             fix="use QActivation('quantized_relu(8, 2)') instead of that ReLU, or normalize in front of it",
         )
-    shift = tuple(b - m * i for b, m, i in zip(beta, mean, inverse, strict=True))
-    return Value(value.tensor, real=real.then(tuple(inverse), shift))
+    moved = [m * i for m, i in zip(mean, inverse, strict=True)]
+    shift = tuple(b - m for b, m in zip(beta, moved, strict=True))
+    own = RealMap(tuple(inverse), shift, exact=exact and all(map(_in_float32, (*moved, *shift))))
+    return Value(value.tensor, real=own if owed is None else owed.then(own.scale, own.shift))
+
+
+def _in_float32(value: Fraction) -> bool:
+    """Whether float32 holds a number as it is; a longer one may lie far from it where a difference cancels."""
+    return abs(value) < 2**100 and Fraction(float(np.float32(float(value)))) == value
 
 
 def _channels(importer: Importer, layer: Layer, value: Value) -> int:

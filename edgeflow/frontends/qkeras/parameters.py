@@ -19,6 +19,7 @@ from edgeflow.ir.types import IntArray, Shape, frozen_array
 MOST_UNITS = 1 << 20
 MOST_WINDOW = 4096
 _WEIGHT_BITS = 40
+_BIAS_BITS = 60
 
 Quantize = Callable[[Float32Array, str], Codes]
 
@@ -88,6 +89,13 @@ def place(layer: Layer, kernel: Codes, products: IntArray, bias: Bias) -> Weight
         return Weights(frozen_array(kernel.codes), zeros, products, RealMap(scale, bias.exact()))
     frac = np.maximum(products, bias.needed if products.ndim else bias.needed.max())
     shift = frac - products
+    up = np.where(bias.codes == 0, 0, frac - bias.needed)
+    if (up + np.log2(np.maximum(np.abs(bias.codes), 1)) > _BIAS_BITS).any():
+        raise Unsupported(
+            f"its bias is more than 2^{_BIAS_BITS} times larger than the unit of its products",
+            where=layer.where,
+            fix="use more integer bits in its kernel_quantizer or in front of it",
+        )
     if shift.max() + int(np.abs(kernel.codes).max()).bit_length() > _WEIGHT_BITS:
         raise Unsupported(
             f"its bias has {int(shift.max())} more fractional bits than its products",
@@ -96,7 +104,7 @@ def place(layer: Layer, kernel: Codes, products: IntArray, bias: Bias) -> Weight
         )
     return Weights(
         kernel=frozen_array(kernel.codes << shift),
-        bias=frozen_array(bias.codes * (np.int64(1) << np.maximum(frac - bias.needed, 0))),
+        bias=frozen_array(bias.codes << up),
         frac=frac,
     )
 

@@ -127,22 +127,24 @@ def _times(importer: Importer, layer: Layer, tensor: str, inverse: Codes, times:
 
 
 def _average(importer: Importer, layer: Layer, value: Value, pool: SumPool, counts: IntArray) -> Value:
-    frac = importer.frac(value.tensor)
+    """Sums, with the division left open. Behind a real map Keras' sums hold the shift, which the integers do not."""
     most = int(counts.max())
+    if value.real is not None and (counts != most).any():
+        value = Value(importer.settle(value, layer))
+    frac = importer.frac(value.tensor)
     importer.reject_beyond_float32(int(importer.reach(value.tensor).max()) * most, layer)
+    real = None if value.real is None else replace(value.real, exact=False)
     if (counts == most).all():
         if most & (most - 1) == 0:
             tensor = importer.add(pool, (value.tensor,), frac + most.bit_length() - 1, layer)
-            return Value(tensor, real=value.real)
+            return Value(tensor, real=real)
         counts = np.array([most])
     else:
         counts = counts[..., None]
-    if value.real is None:
+    if real is None:
         return Value(importer.add(pool, (value.tensor,), frac, layer), divisor=counts, pool=layer)
-    if counts.size > 1:
-        importer.settle(value, layer)
-    scale = tuple(one / most for one in value.real.scale)
-    return Value(importer.add(pool, (value.tensor,), frac, layer), real=replace(value.real, scale=scale))
+    scale = tuple(one / most for one in real.scale)
+    return Value(importer.add(pool, (value.tensor,), frac, layer), real=replace(real, scale=scale))
 
 
 def _under_real(importer: Importer, layer: Layer, value: Value, *, rising: bool = False) -> tuple[str, RealMap | None]:

@@ -12,7 +12,7 @@ from edgeflow.errors import EdgeflowError, Unsupported
 from edgeflow.frontends.qkeras.fields import shown
 from edgeflow.frontends.qkeras.importer import Importer
 from edgeflow.frontends.qkeras.model import Layer
-from edgeflow.frontends.qkeras.values import RealMap, Value
+from edgeflow.frontends.qkeras.values import Value
 from edgeflow.frontends.qkeras.windows import require_channels_last, spatial_shape
 from edgeflow.ir.graph import Op
 from edgeflow.ir.types import Shape
@@ -145,10 +145,10 @@ def _spread_channels(importer: Importer, layer: Layer, value: Value, before: int
     if real is None or max(len(real.scale), len(real.shift)) == 1:
         return value
     if after % before or after == 0:
-        return Value(importer.settle(value, layer))
+        return Value(importer.one_unit(value, layer))
     scale, shift = real.channels(before)
     times = after // before
-    return replace(value, real=RealMap(scale * times, shift * times, real.least, real.most))
+    return replace(value, real=replace(real, scale=scale * times, shift=shift * times))
 
 
 def _of_rank(importer: Importer, layer: Layer, value: Value, rank: int) -> Shape:

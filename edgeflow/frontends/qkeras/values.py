@@ -32,13 +32,15 @@ OFF_GRID = Terms(None, np.inf)
 class RealMap:
     """What a real factor, bias or batch normalization still owes: clip(x * scale + shift, least, most).
 
-    x is the tensor by its label; `scale` and `shift` have one entry a channel, or one for all.
+    x is the tensor by its label; `scale` and `shift` have one entry a channel, or one for all. `exact` is False
+    where Keras' float32 may round on the way, even if the map itself is short enough for it.
     """
 
     scale: tuple[Fraction, ...]
     shift: tuple[Fraction, ...]
     least: Fraction | None = None
     most: Fraction | None = None
+    exact: bool = True
 
     @property
     def clipped(self) -> bool:
@@ -53,7 +55,7 @@ class RealMap:
         return scale, shift
 
     def then(self, scale: tuple[Fraction, ...], shift: tuple[Fraction, ...]) -> RealMap:
-        """A further scale and shift behind this one, which must not be clipped."""
+        """A further scale and shift behind this one, which must not be clipped: float32 rounds between the two."""
         assert not self.clipped
         count = max(len(self.scale), len(self.shift), len(scale), len(shift))
         a, b = self.channels(count)
@@ -61,6 +63,7 @@ class RealMap:
         return RealMap(
             tuple(x * y for x, y in zip(a, c, strict=True)),
             tuple(x * y + z for x, y, z in zip(b, c, d, strict=True)),
+            exact=False,
         )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeflow.errors import EdgeflowError
+from edgeflow.frontends import is_keras, weights_of
 from edgeflow.frontends.qkeras.content import Float32Array, read_content
 from edgeflow.frontends.qkeras.fields import Fields, shown
 from edgeflow.frontends.qkeras.model import Layer, read_model
@@ -98,7 +99,8 @@ def read_layers(path: Path, weights: Path | None = None) -> Mapping[str, Layer]:
     """
     if path.is_dir():
         return {}
-    model = read_model(read_content(path, weights), str(path))
+    stored = read_content(path, None if is_keras(path) else weights_of(path, weights))
+    model = read_model(stored, str(path))
     return {call.layer.name: call.layer for call in model.calls}
 
 

@@ -397,6 +397,15 @@ def test_a_depthwise_kernel_has_one_scale() -> None:
     assert ours.weights(weights_of((3, 3, 4, 1), 1), "x").frac.shape == ()
 
 
+@pytest.mark.parametrize("name", ["binary(alpha=1)", "quantized_po2(4)", "quantized_bits(1, 0, alpha=1)"])
+def test_subnormal_weights_are_zeros_as_in_tensorflow(name: str) -> None:
+    quantizer = read_weight_quantizer(name, "here", "kernel")
+    assert quantizer is not None
+    given, zero = (quantizer.weights(np.array([[one, -0.5, 0.25]], dtype=np.float32), "here") for one in (-1e-39, 0.0))
+    assert given.codes.tolist() == zero.codes.tolist()
+    assert given.codes[0, 0] > 0
+
+
 def test_zero_channels_take_the_coarsest_unit() -> None:
     ours = read_weight_quantizer(named("quantized_bits", bits=4, alpha="auto_po2"), "x", "kernel")
     assert ours is not None

@@ -67,7 +67,7 @@ class BitsWeights:
         """As WeightQuantizer."""
         uniform = self.uniform
         reach = f"({uniform.bits} bits, {uniform.integer} integer)"
-        _reject_large(values, reach, where)
+        values = _usable(values, reach, where)
         if isinstance(uniform.alpha, Auto):
             return _held(values, self._auto(values, uniform.alpha, where), reach, where)
         if uniform.unsigned == 0:
@@ -119,7 +119,7 @@ class LinearWeights:
         """As WeightQuantizer. With one bit, codes are -1 and 1 and count half steps."""
         uniform = self.uniform
         reach = f"({uniform.bits} bits, {uniform.integer} integer)"
-        _reject_large(values, reach, where)
+        values = _usable(values, reach, where)
         one_bit = uniform.unsigned == 0
 
         def codes(scale: FloatArray) -> Float32Array:
@@ -153,7 +153,7 @@ class BinaryWeights:
 
     def weights(self, values: Float32Array, where: str) -> Codes:
         """As WeightQuantizer."""
-        _reject_large(values, "(binary)", where)
+        values = _usable(values, "(binary)", where)
         codes = binary_codes(values, use_01=self.use_01)
         if isinstance(self.alpha, Auto):
             signs = codes.astype(np.float32)
@@ -177,7 +177,7 @@ class TernaryWeights:
 
     def weights(self, values: Float32Array, where: str) -> Codes:
         """As WeightQuantizer."""
-        _reject_large(values, "(ternary)", where)
+        values = _usable(values, "(ternary)", where)
         if not isinstance(self.alpha, Auto):
             result = _with_alpha(ternary_codes(values, self.threshold), 0, self.alpha, where)
             return result if self.alpha is None else _held(values, result, "(ternary)", where)
@@ -204,7 +204,7 @@ class Po2Weights:
 
     def weights(self, values: Float32Array, where: str) -> Codes:
         """As WeightQuantizer; refuses exponents more than MOST_SPREAD apart."""
-        _reject_large(values, f"({self.po2.name})", where)
+        values = _usable(values, f"({self.po2.name})", where)
         if not self.po2.sure(values).all():
             raise Unsupported(
                 "a weight lies so near a tie between two powers of two that the rounding of TensorFlow's logarithm "
@@ -234,7 +234,7 @@ class ActivationWeights:
 
     def weights(self, values: Float32Array, where: str) -> Codes:
         """As WeightQuantizer."""
-        _reject_large(values, f"({self.name})", where)
+        values = _usable(values, f"({self.name})", where)
         if not self.activation.held(values).all():
             raise _beyond(values, f"({self.name})", where)
         return Codes(self.activation.float32(values), np.array(self.activation.unit))
@@ -253,7 +253,7 @@ class TieFreeWeights:
 
     def weights(self, values: Float32Array, where: str) -> Codes:
         """As WeightQuantizer: 2 floor(x 2**(frac - 1)) + 1. Its straight-through form loses nothing."""
-        _reject_large(values, f"({self.bits} bits, {self.integer} integer)", where)
+        values = _usable(values, f"({self.bits} bits, {self.integer} integer)", where)
         frac, most = self.bits - 1 - self.integer, (1 << (self.bits - 1)) - 1
         halves = np.floor(np.ldexp(values.astype(np.float64), frac - 1))
         return Codes(np.clip(2 * halves + 1, -most, most).astype(np.int64), np.array(frac))
@@ -318,11 +318,13 @@ def _held(values: Float32Array, result: Codes, reach: str, where: str) -> Codes:
     return result
 
 
-def _reject_large(values: Float32Array, reach: str, where: str) -> None:
+def _usable(values: Float32Array, reach: str, where: str) -> Float32Array:
+    """The weights as TensorFlow sees them: subnormal numbers are 0, which the sign of a weight may depend on."""
     if not np.isfinite(values).all():
         raise EdgeflowError("a weight is NaN or infinite", where=where, fix="train the model again")
     if np.abs(values).max(initial=0) >= _LARGEST_WEIGHT:
         raise _beyond(values, reach, where)
+    return np.where(np.abs(values) < np.finfo(np.float32).smallest_normal, np.float32(0), values)
 
 
 def _beyond(values: Float32Array, reach: str, where: str) -> Unsupported:
