@@ -119,7 +119,8 @@ def _limit(pid: int, limits: Limits) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError, AttributeError):
         if limits.memory is not None:
             resource.prlimit(pid, resource.RLIMIT_AS, (limits.memory, limits.memory))
-        resource.prlimit(pid, resource.RLIMIT_CORE, (0, 0))
+        # The soft limit alone: the sanitizers put the hard limit they read at their start back, and may not raise it.
+        resource.prlimit(pid, resource.RLIMIT_CORE, (0, resource.prlimit(pid, resource.RLIMIT_CORE)[1]))
 
 
 def _kill_group(child: subprocess.Popen[bytes]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -68,6 +69,13 @@ def test_memory_is_limited() -> None:
     done = python("x = bytearray(1 << 30)", Limits(seconds=20, memory=512 << 20))
     assert done.code != 0
     assert b"MemoryError" in done.stderr
+
+
+def test_core_dumps_are_off_and_the_hard_limit_stands() -> None:
+    """A sanitized program sets the hard limit that it read at its start again: lowered meanwhile, it could not."""
+    told = "import time, resource; time.sleep(0.5); print(*resource.getrlimit(resource.RLIMIT_CORE))"
+    finished = python(told)
+    assert finished.stdout.split() == [b"0", str(resource.getrlimit(resource.RLIMIT_CORE)[1]).encode()]
 
 
 def test_output_is_limited() -> None:
