@@ -2,59 +2,42 @@
 
 from __future__ import annotations
 
-import errno
 import io
-import json as json_module
-import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from edgeflow import __version__
+from edgeflow.console import (
+    EXISTS,
+    BackendName,
+    BoardName,
+    Commands,
+    Declared,
+    Flash,
+    Force,
+    Json,
+    Latency,
+    Quiet,
+    Ram,
+    Settings,
+    Weights,
+    answer,
+    backend_settings,
+    budget_limits,
+    model_options,
+    open_console,
+    print_json,
+    say,
+    verdict_json,
+)
 from edgeflow.errors import EdgeflowError
-
-
-class _Commands(TyperGroup):
-    """Turns what a command raises into a message and an exit code. No traceback reaches a user."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Runs the command."""
-        as_json = "--json" in sys.argv
-        try:
-            return super().invoke(ctx)
-        except EdgeflowError as error:
-            _fail(error, as_json)
-            raise typer.Exit(error.exit_code) from None
-        except KeyboardInterrupt:
-            sys.stderr.write("\nstopped: nothing is half-written; the same command goes on from here\n")
-            raise typer.Exit(130) from None
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(0) from None
-        except MemoryError:
-            _fail(EdgeflowError("out of memory", fix="use a smaller model, or fewer samples at a time"), as_json)
-            raise typer.Exit(2) from None
-        except (typer.Exit, typer.Abort, typer.BadParameter):
-            raise
-        except Exception as error:
-            if os.environ.get("EDGEFLOW_DEBUG") or _is_usage(error):
-                raise
-            _fail(_internal(error), as_json)
-            raise typer.Exit(2) from None
-
-
-def _is_usage(error: Exception) -> bool:
-    """Whether the argument parser raised it: it shows such errors itself, with exit code 2."""
-    return hasattr(error, "exit_code") and hasattr(error, "format_message")
-
 
 app = typer.Typer(
     name="edgeflow",
-    cls=_Commands,
+    cls=Commands,
     help="One trained model, every board, the same integers, proven bit for bit.",
     no_args_is_help=True,
     add_completion=False,
@@ -62,23 +45,6 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Q = TypeVar("Q", bound=float)
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only results: no progress.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace an output folder of edgeflow's, with all in it.")]
-BoardName = Annotated[str, typer.Option("--board", "-b", help="A board's name (edgeflow boards) or a .toml file.")]
-BackendName = Annotated[str, typer.Option("--backend", help="What to generate: c, tflm or hls4ml.")]
-Settings = Annotated[list[str] | None, typer.Option("--set", help="Backend option NAME=VALUE, such as stack=1024.")]
-Latency = Annotated[str | None, typer.Option("--latency", help='Longest time of one inference, such as "50 ms".')]
-Ram = Annotated[str | None, typer.Option("--ram", help='RAM that the model may use, such as "16 KiB".')]
-Flash = Annotated[str | None, typer.Option("--flash", help='Flash that the model may use, such as "64 KiB".')]
-_EXISTS = "A model file (.keras, .h5, .json), an imported folder or a built one."
-Declared = Annotated[
-    str | None,
-    typer.Option("--input", metavar="QUANTIZER", help="What the data is, where no layer quantizes an input."),
-]
-Weights = Annotated[Path | None, typer.Option("--weights", help="The weights (.h5) of an architecture in .json.")]
 
 
 def main() -> None:
@@ -89,53 +55,9 @@ def main() -> None:
     app()
 
 
-def _internal(error: Exception) -> EdgeflowError:
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return EdgeflowError("cannot write: no space left on the device", fix="free some space")
-    return EdgeflowError(
-        f"internal error, a bug in edgeflow: {type(error).__name__}: {error}",
-        fix="report it with what EDGEFLOW_DEBUG=1 prints for the same command",
-    )
-
-
-def _fail(error: EdgeflowError, as_json: bool) -> None:
-    if as_json:
-        _print_json({"error": {"what": error.what, "where": error.where, "fix": error.fix}})
-        return
-    from edgeflow.report.terminal import show_error
-
-    show_error(_console(error=True), error)
-
-
-def _console(*, error: bool = False) -> Any:
-    from rich.console import Console
-
-    class Plain(Console):
-        """Leaves a closed pipe to `_Commands`; rich would end with exit code 1, which means no."""
-
-        def on_broken_pipe(self) -> None:
-            raise BrokenPipeError
-
-    return Plain(stderr=error, highlight=False)
-
-
-def _say(text: str) -> None:
-    print(text)  # noqa: T201 - a command's answer goes to standard output
-
-
-def _print_json(data: object) -> None:
-    _say(json_module.dumps(data, indent=2, ensure_ascii=False))
-
-
-def _answer(yes: bool) -> None:
-    """Ends a command whose answer may be no."""
-    if not yes:
-        raise typer.Exit(1)
-
-
 def _version(shown: bool) -> None:
     if shown:
-        _say(f"edgeflow {__version__}")
+        say(f"edgeflow {__version__}")
         raise typer.Exit
 
 
@@ -146,60 +68,6 @@ def _root(
     ] = False,
 ) -> None:
     """Every command has --help with an example, and --json."""
-
-
-def _settings(pairs: list[str] | None) -> dict[str, object]:
-    found: dict[str, object] = {}
-    for pair in pairs or ():
-        name, equals, value = pair.partition("=")
-        if not equals or not name:
-            raise EdgeflowError(f'--set takes NAME=VALUE, not "{pair}"', fix="for example --set stack=1024")
-        found[name] = value
-    return found
-
-
-def _model_options(weights: Path | None, declared: str | None) -> str:
-    """The options that a model file was read with, for the next command."""
-    given = "" if weights is None else f" --weights {weights}"
-    return given if declared is None else f'{given} --input "{declared}"'
-
-
-def _limits(latency: str | None, ram: str | None, flash: str | None) -> Any:
-    from edgeflow.budget import Limits
-    from edgeflow.units import parse_bytes, parse_seconds
-
-    return Limits(
-        flash=_amount("--flash", flash, parse_bytes, "64 KiB"),
-        ram=_amount("--ram", ram, parse_bytes, "16 KiB"),
-        latency=_amount("--latency", latency, parse_seconds, "50 ms"),
-    )
-
-
-def _amount(option: str, text: str | None, parse: Callable[[str], Q], example: str) -> Q | None:
-    if text is None:
-        return None
-    fix = f'write a number above 0 and a unit: {option} "{example}"'
-    try:
-        amount = parse(text)
-    except ValueError as error:
-        raise EdgeflowError(f"{option}: {error}", fix=fix) from None
-    if amount <= 0:
-        raise EdgeflowError(f"{option} is zero", fix=fix)
-    return amount
-
-
-def _verdict_json(verdict: Any) -> dict[str, object]:
-    from edgeflow.report.record import budget_record, to_json
-
-    return {
-        "board": verdict.board.name,
-        "fits": verdict.fits,
-        "certain": verdict.certain,
-        "budget": to_json(tuple(budget_record(one) for one in verdict.lines)),
-        "costly": to_json(verdict.costly),
-        "remedies": to_json(verdict.remedies),
-        "larger_board": verdict.larger_board,
-    }
 
 
 @app.command()
@@ -219,23 +87,23 @@ def run(
     from edgeflow.report.record import to_json
     from edgeflow.train.recipe import load_config
 
-    console = _console()
+    console = open_console()
     chosen = load_config(config)
     with watcher(console, quiet=quiet or json) as seen:
         record = pipeline.run(chosen, seen, fresh=fresh, force=force)
     if json:
-        _print_json(to_json(record))
+        print_json(to_json(record))
     else:
         from edgeflow.report.terminal import show_record, show_run_end
 
         show_record(console, record)
         show_run_end(console, chosen.output, record)
-    _answer(record.bit_exact and record.fits)
+    answer(record.bit_exact and record.fits)
 
 
 @app.command()
 def check(
-    model: Annotated[Path, typer.Argument(help=f"{_EXISTS} Or a recipe, .toml: its untrained student.")],
+    model: Annotated[Path, typer.Argument(help=f"{EXISTS} Or a recipe, .toml: its untrained student.")],
     weights: Weights = None,
     declared: Declared = None,
     board: Annotated[str | None, typer.Option("--board", "-b", help="A board's name or a .toml file.")] = None,
@@ -263,21 +131,21 @@ def check(
     else:
         if chosen is None:
             raise EdgeflowError("no board named", fix="add --board NAME; edgeflow boards lists them")
-        limits = _limits(latency, ram, flash)
+        limits = budget_limits(latency, ram, flash)
         graph = pipeline.open_graph(model, weights, declared)
-        found = [pipeline.check(graph, chosen, backend, _settings(settings), limits)]
+        found = [pipeline.check(graph, chosen, backend, backend_settings(settings), limits)]
         chosen_backend = "" if backend == "c" else f" --backend {backend}"
         chosen_options = "".join(f" --set {one}" for one in settings or ())
-        source = f"{model}{_model_options(weights, declared)}"
+        source = f"{model}{model_options(weights, declared)}"
         follow = f"edgeflow build {source} --board {board}{chosen_backend}{chosen_options} -o firmware"
     if json:
-        answers = [_verdict_json(one.verdict) for one in found]
-        _print_json(answers if len(answers) > 1 else answers[0])
+        answers = [verdict_json(one.verdict) for one in found]
+        print_json(answers if len(answers) > 1 else answers[0])
     else:
         for one in found:
-            show_verdict(_console(), one.verdict, follow)
-            show_findings(_console(), one.findings)
-    _answer(all(one.ok for one in found))
+            show_verdict(open_console(), one.verdict, follow)
+            show_findings(open_console(), one.findings)
+    answer(all(one.ok for one in found))
 
 
 @app.command()
@@ -296,11 +164,11 @@ def train(
     from edgeflow.report.record import to_json
     from edgeflow.train.recipe import load_config
 
-    console = _console()
+    console = open_console()
     with watcher(console, quiet=quiet or json) as seen:
         steps, digests = pipeline.train(load_config(config), seen, fresh=fresh)
     if json:
-        _print_json({"steps": to_json(tuple(steps)), "digests": digests})
+        print_json({"steps": to_json(tuple(steps)), "digests": digests})
     else:
         from edgeflow.report.terminal import line, show_steps
 
@@ -324,20 +192,20 @@ def predict(
     from edgeflow import pipeline
     from edgeflow.report.progress import watcher
 
-    with watcher(_console(error=True), quiet=json) as seen:
+    with watcher(open_console(error=True), quiet=json) as seen:
         seen.stage("predict", "starting TensorFlow")
         vectors = pipeline.predict_folder(student, data, output, declared=declared, force=force)
     if json:
-        _print_json({"vectors": str(output / "vectors.npz"), "samples": vectors.samples})
+        print_json({"vectors": str(output / "vectors.npz"), "samples": vectors.samples})
         return
-    _say(f"{vectors.samples} samples -> {output / 'vectors.npz'}")
-    _say(f"  next: edgeflow build {student}{_model_options(None, declared)} --board nucleo-f446re -o firmware")
-    _say(f"        edgeflow verify firmware --vectors {output / 'vectors.npz'}")
+    say(f"{vectors.samples} samples -> {output / 'vectors.npz'}")
+    say(f"  next: edgeflow build {student}{model_options(None, declared)} --board nucleo-f446re -o firmware")
+    say(f"        edgeflow verify firmware --vectors {output / 'vectors.npz'}")
 
 
 @app.command("import")
 def import_(
-    file: Annotated[Path, typer.Argument(help="A model file: .keras, .h5, or .json with its weights.")],
+    file: Annotated[Path, typer.Argument(help="A model file: .keras, .h5, .tflite, or .json with its weights.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder for model.json and weights.npz.")],
     weights: Weights = None,
     declared: Declared = None,
@@ -356,14 +224,14 @@ def import_(
     logits = [one.name for one in graph.outputs if one.logits]
     if json:
         facts = {"meaning": graph.meaning.value, "logits": logits}
-        _print_json({"path": str(output), "ops": len(graph.nodes), "digest": graph_digest(graph), **facts})
+        print_json({"path": str(output), "ops": len(graph.nodes), "digest": graph_digest(graph), **facts})
         return
-    _say(f"'{graph.name}': {len(graph.nodes)} ops -> {output}")
+    say(f"'{graph.name}': {len(graph.nodes)} ops -> {output}")
     for name in logits:
-        _say(f"  output '{name}': its softmax is left out, the output is its logits (the largest class is the same)")
+        say(f"  output '{name}': its softmax is left out, the output is its logits (the largest class is the same)")
     if graph.meaning is Meaning.REAL:
-        _say("  it means real arithmetic on the stored parameters: verify says how often float32 rounds otherwise")
-    _say(f"  next: edgeflow check {output} --board nucleo-f446re")
+        say("  it means real arithmetic on the stored parameters: verify says how often float32 differs")
+    say(f"  next: edgeflow check {output} --board nucleo-f446re")
 
 
 @app.command()
@@ -400,18 +268,18 @@ def quantize(
     equalize, correct = not no_equalize, not no_bias_correction
     options = Options(samples, method, bits, activation_bits, per_tensor, power_of_two, equalize, correct)
     check_output(output, force=force)
-    with watcher(_console(error=True), quiet=quiet or json) as seen:
+    with watcher(open_console(error=True), quiet=quiet or json) as seen:
         found = quantize_model(model, data, options, lambda what: seen.stage("quantize", what))
     write_quantized(found, output, force=force)
     if json:
-        _print_json({"path": str(output), **record(found)})
+        print_json({"path": str(output), **record(found)})
     else:
-        show_quantized(_console(), found, output, explain=explain)
+        show_quantized(open_console(), found, output, explain=explain)
 
 
 @app.command()
 def inspect(
-    model: Annotated[Path, typer.Argument(help=_EXISTS)],
+    model: Annotated[Path, typer.Argument(help=EXISTS)],
     weights: Weights = None,
     declared: Declared = None,
     explain: Annotated[
@@ -435,31 +303,34 @@ def inspect(
         from edgeflow.semantics.serialize import MODEL, to_files
         from edgeflow.semantics.text import show_graph
 
-        _say((to_files(graph)[MODEL].decode() if json else show_graph(graph)).rstrip("\n"))
+        say((to_files(graph)[MODEL].decode() if json else show_graph(graph)).rstrip("\n"))
     elif explain is not None:
         from edgeflow.report.inspect.show import show_explanation
 
         told = explain_layer(graph, explain, read_layers(model, weights))
-        _print_json(to_json(told)) if json else show_explanation(_console(), told)
+        print_json(to_json(told)) if json else show_explanation(open_console(), told)
     else:
         from edgeflow.report.inspect.show import show_inspection
 
         found = inspect_graph(graph)
         layers = [one for one in found.rows if one.weight_bits is not None] or list(found.rows)
-        source = f"{model}{_model_options(weights, declared)}"
+        source = f"{model}{model_options(weights, declared)}"
         follow = f"edgeflow inspect {source} --explain {layers[0].layer if layers else 'LAYER'}"
-        _print_json(to_json(found)) if json else show_inspection(_console(), found, follow)
+        print_json(to_json(found)) if json else show_inspection(open_console(), found, follow)
 
 
 @app.command()
 def build(
-    model: Annotated[Path, typer.Argument(help=_EXISTS)],
+    model: Annotated[Path, typer.Argument(help=EXISTS)],
     board: BoardName,
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write the project into.")],
     weights: Weights = None,
     declared: Declared = None,
     backend: BackendName = "c",
     settings: Settings = None,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Also compile it and run it, compared with the graph on a few samples.")
+    ] = False,
     force: Force = False,
     json: Json = False,
 ) -> None:
@@ -470,25 +341,39 @@ def build(
     from edgeflow import pipeline
     from edgeflow.board import load_board
     from edgeflow.budget import Limits
-    from edgeflow.report.terminal import line, show_verdict
+    from edgeflow.conformance import compile_and_run
+    from edgeflow.report.record import to_json
+    from edgeflow.report.terminal import line, show_compiled, show_verdict
 
-    chosen, options = load_board(board), _settings(settings)
+    chosen, options = load_board(board), backend_settings(settings)
     graph = pipeline.open_graph(model, weights, declared)
-    artefact = pipeline.build(graph, chosen, backend, options, output, force=force)
+    original = pipeline.original_file(model)
+    artefact = pipeline.build(graph, chosen, backend, options, output, original=original, force=force)
     checked = pipeline.check(graph, chosen, backend, options, Limits())
+    ran = compile_and_run(artefact) if compiled else None
     if json:
-        _print_json({"path": str(output), "graph": artefact.digest, **_verdict_json(checked.verdict)})
+        shown = {} if ran is None else {"compiled": to_json(ran)}
+        print_json({"path": str(output), "graph": artefact.digest, **shown, **verdict_json(checked.verdict)})
     else:
-        console = _console()
+        console = open_console()
         line(console, f"wrote {output}")
-        show_verdict(console, checked.verdict, f"edgeflow verify {output} --vectors vectors.npz")
-    _answer(checked.ok)
+        if ran is not None:
+            show_compiled(console, ran)
+        given = "--vectors vectors.npz" if original is None else "--data inputs.npz"
+        show_verdict(console, checked.verdict, f"edgeflow verify {output} {given}")
+    answer(checked.ok and (ran is None or ran.bit_exact))
 
 
 @app.command()
 def verify(
     folder: Annotated[Path, typer.Argument(help="A folder that edgeflow build made.")],
-    vectors: Annotated[Path, typer.Option("--vectors", help="Inputs and QKeras' outputs (edgeflow predict).")],
+    vectors: Annotated[
+        Path | None, typer.Option("--vectors", help="Inputs and QKeras' outputs (edgeflow predict).")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", "-d", help="For a .tflite model, inputs: floats, or integers of its own type."),
+    ] = None,
     runner: Annotated[list[str] | None, typer.Option("--runner", help="Only this runner; repeat for more.")] = None,
     latency: Latency = None,
     ram: Ram = None,
@@ -496,7 +381,7 @@ def verify(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Compile, run and compare bit for bit: QKeras, the integer graph, and what was built.
+    """Compile, run and compare bit for bit: QKeras or TFLite-Micro, the integer graph, and what was built.
 
     Example: `edgeflow verify firmware --vectors vectors/vectors.npz`
     """
@@ -504,18 +389,18 @@ def verify(
     from edgeflow.report.progress import watcher
     from edgeflow.report.record import comparison_record, to_json
     from edgeflow.report.terminal import line, show_comparisons, show_skipped, show_verdict
-    from edgeflow.vectors import read_vectors
 
-    console = _console()
-    limits, given = _limits(latency, ram, flash), read_vectors(vectors)
+    console = open_console()
+    limits = budget_limits(latency, ram, flash)
+    given, source = pipeline.verification_data(folder, vectors, data)
     with watcher(console, quiet=quiet or json) as seen:
         artefact, found, verdict = pipeline.verify(
             folder, given, tuple(runner) if runner else None, limits, lambda what: seen.stage("verify", what)
         )
-    record = pipeline.record_verification(folder, vectors, found, verdict, artefact)
+    record = pipeline.record_verification(folder, source, found, verdict, artefact)
     edited = record.edited
     if json:
-        _print_json(to_json(record))
+        print_json(to_json(record))
     else:
         show_comparisons(console, found.samples, comparison_record(found.comparisons[0]), record.targets)
         show_skipped(console, record.skipped)
@@ -525,7 +410,7 @@ def verify(
             line(console, f"  note: changed since edgeflow wrote it: {', '.join(edited)}")
         line(console, "")
         show_verdict(console, verdict, f"edgeflow report {folder}")
-    _answer(found.bit_exact and verdict.fits)
+    answer(found.bit_exact and verdict.fits)
 
 
 @app.command()
@@ -546,15 +431,15 @@ def report(
     changed = pipeline.changed_since(folder, record)
     page = write_page(folder if folder.is_dir() else folder.parent, record)
     if json:
-        _print_json({**to_json(record), "page": str(page), "changed_since": list(changed)})
+        print_json({**to_json(record), "page": str(page), "changed_since": list(changed)})
     else:
-        console = _console()
+        console = open_console()
         show_record(console, record)
         line(console, "")
         if changed:
             line(console, f"  NOT verified as it stands: changed since: {', '.join(changed)}", style="bold red")
         line(console, f"  {page}")
-    _answer(record.bit_exact and record.fits and not changed)
+    answer(record.bit_exact and record.fits and not changed)
 
 
 @app.command()
@@ -572,10 +457,10 @@ def boards(
 
     if name is not None:
         one = load_board(name)
-        _print_json(to_json(one)) if json else show_board(_console(), one)
+        print_json(to_json(one)) if json else show_board(open_console(), one)
         return
     known = all_boards()
-    _print_json(to_json(known)) if json else show_boards(_console(), known)
+    print_json(to_json(known)) if json else show_boards(open_console(), known)
 
 
 if __name__ == "__main__":

@@ -13,12 +13,13 @@ from edgeflow.backends.artefact import backend_named
 from edgeflow.backends.protocol import Artefact, Backend
 from edgeflow.board import Board, McuBoard
 from edgeflow.errors import EdgeflowError, Unsupported
+from edgeflow.frontends.tflite.original import RUNNER, TITLE, ask_original, kept_original
 from edgeflow.ir.graph import Graph, Meaning, Node, Output
 from edgeflow.ir.types import Dyadic, IntArray
 from edgeflow.resource import Resource
 from edgeflow.semantics.interpret import interpret, interpret_all
 from edgeflow.semantics.labels import exact_integers, to_integers, to_reals
-from edgeflow.vectors import Vectors
+from edgeflow.vectors import NO_INTEGER, FloatArray, Vectors
 
 
 @dataclass(frozen=True)
@@ -32,16 +33,15 @@ class Mismatch:
     got: int | None
 
 
-TOLERATED = 0.01
-"""Share of float32 predictions that may differ from a graph whose meaning is real arithmetic."""
-
-
 @dataclass(frozen=True)
 class Comparison:
     """One runner's outputs against the interpreter's.
 
-    `tolerated` mismatches are no fault: where the graph's meaning is real arithmetic on the stored parameters,
-    the model's own float32 predictions round otherwise now and then.
+    Where the graph's meaning is real arithmetic on the stored parameters, the model's own float32 predictions round
+    otherwise now and then. With the vectors' judgement such mismatches are `tolerated`, unless one value is
+    `unexplained`: further from every step of its quantizer than float32's error reaches. `layers` are those whose
+    integers float32 decided otherwise. Without a judgement nothing is tolerated; `judged` is None where the meaning
+    asks for none. `decisions` are the samples whose largest output is another one.
     """
 
     runner: str
@@ -52,6 +52,10 @@ class Comparison:
     first: Mismatch | None = None
     resources: tuple[Resource, ...] = ()
     tolerated: int = 0
+    judged: bool | None = None
+    unexplained: int = 0
+    decisions: int = 0
+    layers: tuple[str, ...] = ()
 
     @property
     def bit_exact(self) -> bool:
@@ -61,7 +65,7 @@ class Comparison:
     @property
     def agrees(self) -> bool:
         """Whether no more differs than the graph's meaning allows."""
-        return self.mismatches <= self.tolerated
+        return self.mismatches <= self.tolerated and not self.unexplained
 
 
 @dataclass(frozen=True)
@@ -127,20 +131,39 @@ def compare_predict(graph: Graph, vectors: Vectors, outputs: Mapping[str, IntArr
     """
     if graph.meaning is Meaning.OWN:
         return Comparison("graph", "integer graph", _batch(outputs), sum(one.size for one in outputs.values()), 0)
-    mismatches = values = 0
+    found = _against(graph, vectors.outputs, outputs)
+    if graph.meaning is not Meaning.REAL:
+        return found
+    if vectors.judgement is None:
+        return replace(found, judged=False)
+    meant = _against(graph, vectors.judgement.reals, outputs)
+    if meant.mismatches:
+        return replace(found, judged=True, unexplained=meant.mismatches, first=meant.first)
+    wrong = [(layer, one) for layer, one in vectors.judgement.layers.items() if one.unexplained]
+    if not wrong:
+        layers = tuple(layer for layer, one in vectors.judgement.layers.items() if one.differ)
+        return replace(found, judged=True, tolerated=found.mismatches, layers=layers)
+    layer, one = wrong[0]
+    first = Mismatch(layer, one.sample, one.element, one.expected, None if one.got == NO_INTEGER else one.got)
+    return replace(found, judged=True, unexplained=sum(each.unexplained for _, each in wrong), first=first)
+
+
+def _against(graph: Graph, reals: Mapping[str, FloatArray], outputs: Outputs) -> Comparison:
+    """Real outputs from the vectors against the interpreter's, bit for bit."""
+    mismatches = values = decisions = 0
     first: Mismatch | None = None
     for output in graph.outputs:
-        if output.name not in vectors.outputs:
+        if output.name not in reals:
             raise EdgeflowError(
-                f"the vectors hold no output '{output.name}' (they hold: {', '.join(vectors.outputs)})",
+                f"the vectors hold no output '{output.name}' (they hold: {', '.join(reals)})",
                 fix="make them from this model: edgeflow predict MODEL --data F -o D",
             )
-        tensor, given = graph.tensor(output.tensor), vectors.outputs[output.name]
+        tensor, given = graph.tensor(output.tensor), reals[output.name]
         expected = outputs[output.name]
         if not isinstance(tensor.label, Dyadic):
             raise EdgeflowError(
                 f"output '{output.name}' has no power-of-two unit, so predict cannot be compared exactly",
-                fix="verify it against its own runtime instead",
+                fix="build the folder again from the .tflite file, which it then keeps and asks",
             )
         if given.shape != expected.shape:
             raise EdgeflowError(
@@ -151,9 +174,22 @@ def compare_predict(graph: Graph, vectors: Vectors, outputs: Mapping[str, IntArr
         wrong = (got != expected) | inexact
         values += wrong.size
         mismatches += int(wrong.sum())
+        decisions += _moved(expected, got)
         first = first or _first(_layer_of(graph, output), wrong, expected, got, inexact)
-    tolerated = int(values * TOLERATED) if graph.meaning is Meaning.REAL else 0
-    return Comparison("predict", "QKeras predict", _batch(outputs), values, mismatches, first, tolerated=tolerated)
+    return Comparison("predict", "QKeras predict", _batch(outputs), values, mismatches, first, decisions=decisions)
+
+
+def compare_model(
+    artefact: Artefact, vectors: Vectors, inputs: Mapping[str, IntArray], meant: Outputs, told: Told
+) -> Comparison:
+    """The model itself against the interpreter's outputs `meant`: TFLite-Micro where the folder keeps a `.tflite`
+    file, else what the vectors say that QKeras answered. Raises MissingTool without the wheel."""
+    original = kept_original(artefact.folder)
+    if original is None:
+        return compare_predict(artefact.source, vectors, meant)
+    told(TITLE)
+    answered = ask_original(original, artefact.source, inputs)
+    return compare(artefact.source, RUNNER, TITLE, meant, answered)
 
 
 def compare(
@@ -184,7 +220,7 @@ def verify_artefact(
     told("integer graph")
     meant, _ = interpret(source, inputs)
     expected, _ = interpret(graph, inputs)
-    found = [compare_predict(source, vectors, meant)]
+    found = [compare_model(artefact, vectors, inputs, meant, told)]
     skipped: list[str] = []
     adapted = None if graph is source else adaptation(source, graph, meant, expected)
     for runner, title in chosen:
@@ -213,6 +249,29 @@ def verify_artefact(
     )
 
 
+def compile_and_run(artefact: Artefact, samples: int = 8) -> Comparison:
+    """Builds an artefact for its last runner, the one that is nearest to the target, and compares a few samples: the
+    inputs' least and largest values and random ones, always the same.
+
+    Raises MissingTool, ToolFailed, DoesNotFit; Unsupported where the runner cannot run it.
+    """
+    backend = backend_named(artefact.backend)
+    name = backend.runners[-1].name
+    ((_, title),) = _runners(backend, artefact.board, [name])
+    rng = np.random.default_rng(0)
+    inputs: dict[str, IntArray] = {}
+    for one in artefact.graph.inputs:
+        values = rng.integers(one.type.lo, one.type.hi + 1, (samples, *one.type.shape))
+        values[0], values[1] = one.type.lo, one.type.hi
+        inputs[one.name] = values
+    expected, _ = interpret(artefact.graph, inputs)
+    with scratch() as work:
+        program = backend.build(artefact, name, work)
+        done = backend.run(program, inputs)
+        measured = (*backend.measure(program), *done.resources)
+    return replace(compare(artefact.graph, name, title, expected, done.outputs), resources=measured)
+
+
 def adaptation(source: Graph, graph: Graph, meant: Outputs, computed: Outputs) -> Adaptation:
     """The model's own outputs against the adapted graph's, in the adapted graph's units."""
     values = moved = decisions = 0
@@ -222,13 +281,17 @@ def adaptation(source: Graph, graph: Graph, meant: Outputs, computed: Outputs) -
         got = computed[theirs.name]
         values += got.size
         moved += int((ideal != got).sum())
-        rows = len(got)
-        decisions += int((_largest(meant[mine.name], rows) != _largest(got, rows)).sum())
+        decisions += _moved(meant[mine.name], got)
     return Adaptation(values, moved, _batch(computed), decisions)
 
 
-def _largest(values: IntArray, rows: int) -> IntArray:
-    return values.reshape(rows, -1).argmax(axis=1)
+def _moved(one: IntArray, other: IntArray) -> int:
+    """In how many samples another element is the largest."""
+    return int((_largest(one) != _largest(other)).sum())
+
+
+def _largest(values: IntArray) -> IntArray:
+    return values.reshape(len(values), -1).argmax(axis=1)
 
 
 def accuracy(graph: Graph, vectors: Vectors, outputs: Mapping[str, IntArray]) -> float | None:
@@ -289,7 +352,8 @@ def _runners(backend: Backend, board: Board, names: Sequence[str] | None) -> lis
         if name not in known:
             what = f'backend {backend.name} has no runner "{name}"'
             raise EdgeflowError(what, fix=f"choose from: {', '.join(known)}")
-    return [(name, title) for name, title in known.items() if not names or name in names]
+    chosen = names or [one.name for one in backend.runners if not one.asked]
+    return [(name, title) for name, title in known.items() if name in chosen]
 
 
 def _layer_of(graph: Graph, output: Output) -> str:

@@ -35,8 +35,19 @@ from edgeflow.board import Board, load_board
 from edgeflow.budget import Limits, Verdict, early_verdict, explain, judge
 from edgeflow.conformance import Conformance, verify_artefact
 from edgeflow.errors import DoesNotFit, EdgeflowError, MissingTool
-from edgeflow.frontends import is_keras, is_saved_model, load_model, round_inputs
-from edgeflow.ir.graph import Graph
+from edgeflow.frontends import (
+    is_architecture,
+    is_keras,
+    is_saved_model,
+    is_tflite,
+    load_model,
+    refuse_model_options,
+    round_inputs,
+)
+from edgeflow.frontends.tflite import read_bytes
+from edgeflow.frontends.tflite.original import ORIGINAL, kept_original
+from edgeflow.ir.graph import Graph, Meaning
+from edgeflow.ir.types import Affine
 from edgeflow.passes import simplify
 from edgeflow.report.html import write_page
 from edgeflow.report.record import NAME as RECORD
@@ -54,7 +65,7 @@ from edgeflow.toolchain import gcc, qemu
 from edgeflow.train.recipe import Config, Target
 from edgeflow.vectors import Vectors, read_inputs, read_vectors, write_vectors
 
-_PACKAGES = ("numpy", "keras", "tensorflow", "qkeras-v3")
+_PACKAGES = ("numpy", "keras", "tensorflow", "qkeras-v3", "tflite-micro")
 
 
 class Watcher(Protocol):
@@ -100,10 +111,7 @@ def open_graph(path: Path, weights: Path | None = None, declared: str | None = N
     if not path.exists():
         raise EdgeflowError("does not exist", where=str(path), fix="check the path")
     if path.is_dir() and not is_saved_model(path):
-        if weights is not None:
-            raise EdgeflowError("holds its own weights", where=str(path), fix="leave out --weights")
-        if declared is not None:
-            raise EdgeflowError("says itself what its inputs are", where=str(path), fix="leave out --input")
+        refuse_model_options(path, weights, declared)
         return (
             load_artefact(path).graph
             if (path / MANIFEST).is_file() and not (path / MODEL).is_file()
@@ -118,17 +126,30 @@ def import_model(
     """Reads a model file and writes its graph as a folder. Raises EdgeflowError."""
     graph = load_model(source, weights, declared)
     files = to_files(graph) | {MANIFEST: b'{"schema": 1, "kind": "graph"}\n'}
-    write_bundle(output, Bundle(files), force=force)
+    write_bundle(output, Bundle(files | _beside(original_file(source))), force=force)
     return graph
+
+
+def original_file(path: Path) -> bytes | None:
+    """The `.tflite` file that `open_graph` reads, or that the folder keeps; None for a model that is none."""
+    if path.is_dir():
+        kept = kept_original(path)
+        return None if kept is None else read_bytes(kept)
+    return read_bytes(path) if is_tflite(path) else None
+
+
+def _beside(original: bytes | None) -> dict[str, bytes]:
+    return {} if original is None else {ORIGINAL: original}
 
 
 def check(graph: Graph, board: Board, backend_name: str, options: Mapping[str, object], limits: Limits) -> Checked:
     """The verdict before anything is built, on the simplified graph that `build` takes."""
     backend = backend_named(backend_name)
     chosen = parse_options(backend, options)
-    adapted = backend.adapt(simplify(graph), board, chosen)
+    simple = simplify(graph)
+    adapted = backend.adapt(simple, board, chosen)
     findings = backend.check(adapted, board, chosen)
-    refuse(findings, backend_name)
+    refuse(findings, backend_name, simple, board)
     return Checked(early_verdict(backend, adapted, board, chosen, limits), findings)
 
 
@@ -139,15 +160,18 @@ def build(
     options: Mapping[str, object],
     output: Path,
     *,
+    original: bytes | None = None,
     force: bool = False,
 ) -> Artefact:
     """Simplifies the graph and writes a backend's project for a board: the artefact holds the simplified graph.
 
+    `original` is the `.tflite` file that the graph came from, kept for `verify`.
     Raises EdgeflowError for a finding or an existing folder.
     """
     backend = backend_named(backend_name)
     chosen = parse_options(backend, options)
-    write_bundle(output, package(backend, simplify(graph), board, chosen), force=force)
+    bundle = package(backend, simplify(graph), board, chosen, _beside(original))
+    write_bundle(output, bundle, force=force)
     return load_artefact(output)
 
 
@@ -178,6 +202,38 @@ def verify(
     remove_file(folder / RECORD)
     found = verify_artefact(artefact, vectors, runners, told)
     return artefact, found, measured_verdict(artefact, found, limits or Limits())
+
+
+def verification_data(folder: Path, vectors: Path | None, data: Path | None) -> tuple[Vectors, Path]:
+    """What to verify a built folder on, and the file that it came from: of `vectors` and `data` just one is given.
+
+    A folder that keeps a `.tflite` file needs inputs alone: TFLite-Micro is asked for the outputs. So does a calibrated
+    graph, which is its own reference. Raises EdgeflowError.
+    """
+    from edgeflow.train.samples import sample_vectors
+
+    asked = kept_original(folder) is not None
+    if vectors is not None and data is not None:
+        raise EdgeflowError("takes --vectors or --data, not both", fix="leave one of them out")
+    if vectors is not None and not asked:
+        return read_vectors(vectors), vectors
+    path = data or vectors
+    if path is None:
+        what = "--data, inputs of the model" if asked else "--vectors; edgeflow predict makes them"
+        example = "--data inputs.npz" if asked else "--vectors vectors.npz"
+        raise EdgeflowError(f"needs {what}", fix=f"edgeflow verify {folder} {example}")
+    graph = load_artefact(folder).source
+    if not asked and graph.meaning is Meaning.EXACT and any(isinstance(one.label, Affine) for one in graph.inputs):
+        raise EdgeflowError(
+            "keeps no .tflite file, which verify asks", where=str(folder), fix="build it again from that file"
+        )
+    if not asked and graph.meaning is not Meaning.OWN:
+        raise EdgeflowError(
+            "inputs alone are not enough: QKeras' own outputs are compared",
+            where=str(path),
+            fix=f"edgeflow predict MODEL --data {path} -o vectors, then --vectors vectors/vectors.npz",
+        )
+    return sample_vectors(graph, read_inputs(path)), path
 
 
 def record_verification(
@@ -362,13 +418,13 @@ def train(config: Config, watcher: Watcher, *, fresh: bool = False) -> tuple[lis
 def predict(config: Config, watcher: Watcher) -> Vectors:
     """QKeras' own answers on the held-out split, as `vectors.npz` in the output folder."""
     from edgeflow.train.data import load_data
-    from edgeflow.train.predict import predict as ask
+    from edgeflow.train.judge import answers
 
     watcher.stage("predict", "QKeras on the held-out split")
     data = load_data(config)
-    inputs, outputs = ask(config.output / "student.keras", data.x_test)
+    found = answers(config.output / "student.keras", data.x_test)
     path = config.output / "vectors.npz"
-    write_vectors(path, inputs, outputs, data.y_test)
+    write_vectors(path, found.inputs, found.outputs, data.y_test, found.judgement)
     watcher.done("predict", f"{len(data.y_test)} held-out samples")
     return read_vectors(path)
 
@@ -381,19 +437,32 @@ def predict_folder(
     The data is first rounded as the quantizer `declared` says, for a model that does not quantize its inputs.
     Raises EdgeflowError before TensorFlow starts where the output cannot be written, or no graph equals the model.
     """
-    from edgeflow.train.predict import predict as ask
+    from edgeflow.train.judge import answers
 
     check_output(output, force=force)
+    if is_tflite(student):
+        raise EdgeflowError(
+            "a TFLite model, which QKeras cannot run; edgeflow verify asks TFLite-Micro itself",
+            where=str(student),
+            fix=f"edgeflow build {student} --board B -o firmware, then edgeflow verify firmware --data {data}",
+        )
+    if is_architecture(student):
+        raise EdgeflowError(
+            "an architecture without weights: Keras and QKeras run whole models only",
+            where=str(student),
+            fix="load it in Python with its weights and save it with model.save('model.keras'); "
+            f"then edgeflow predict model.keras --data {data} -o {output}",
+        )
     if is_keras(student):
         load_model(student, declared=declared)
     given = read_inputs(data)
     if declared is not None:
         only = None if given.only is None else round_inputs(declared, {"": given.only})[""]
         given = replace(given, named=round_inputs(declared, given.named), only=only)
-    inputs, outputs = ask(student, given)
+    found = answers(student, given, declared)
     with new_folder(output, force=force) as folder:
         mark(folder, "vectors")
-        write_vectors(folder / "vectors.npz", inputs, outputs, given.labels)
+        write_vectors(folder / "vectors.npz", found.inputs, found.outputs, given.labels, found.judgement)
     return read_vectors(output / "vectors.npz")
 
 

@@ -7,7 +7,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,18 +19,65 @@ from edgeflow.errors import EdgeflowError
 FloatArray = npt.NDArray[np.float32]
 LabelArray = npt.NDArray[np.int64]
 
+NO_INTEGER = -(1 << 63)
+"""Stands for a model's value that is no integer of its layer's unit."""
+
 _LARGEST = 4 << 30
 _DAMAGED = (OSError, ValueError, EOFError, MemoryError, zlib.error, struct.error, SyntaxError, UnicodeError)
 _MAKE = "make it with: edgeflow predict STUDENT --data F -o D"
 
 
 @dataclass(frozen=True)
+class Rounded:
+    """A layer's integers in the trained model and in real arithmetic on what the model itself gave to the layer.
+
+    Of `values`, `differ` are not the same, and of these `unexplained` are none that float32's error bound allows;
+    then follow the first of those: its sample and element, real arithmetic's integer, and the model's
+    (NO_INTEGER where its value is none).
+    """
+
+    values: int = 0
+    differ: int = 0
+    unexplained: int = 0
+    sample: int = 0
+    element: int = 0
+    expected: int = 0
+    got: int = 0
+
+    def __add__(self, other: Rounded) -> Rounded:
+        """Both together, with the first of these."""
+        first = self if self.unexplained else other
+        return replace(
+            first,
+            values=self.values + other.values,
+            differ=self.differ + other.differ,
+            unexplained=self.unexplained + other.unexplained,
+        )
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """How a model's float32 answers compare with real arithmetic on its stored parameters.
+
+    `reals` are the outputs in real arithmetic, `layers` every layer where float32 may decide otherwise, in order,
+    and the outputs under their own names.
+    """
+
+    reals: Mapping[str, FloatArray]
+    layers: Mapping[str, Rounded]
+
+
+@dataclass(frozen=True)
 class Vectors:
-    """Float32 inputs and outputs by layer name, samples first and equally many; labels are class numbers (n,)."""
+    """Float32 inputs and outputs by layer name, samples first and equally many; labels are class numbers (n,).
+
+    `judgement` stands where the graph's meaning is real arithmetic.
+    """
 
     inputs: Mapping[str, FloatArray]
     outputs: Mapping[str, FloatArray]
     labels: LabelArray | None = None
+    judgement: Judgement | None = None
 
     @property
     def samples(self) -> int:
@@ -40,12 +87,16 @@ class Vectors:
 
 @dataclass(frozen=True)
 class InputData:
-    """Samples for `predict`: by input name, or `only` when the file names no input. `where` is the file."""
+    """Samples alone: by input name, or `only` when the file names no input. `where` is the file.
+
+    `stored` is NumPy's name of each array's type in the file ("int8"), `only` under the empty name.
+    """
 
     where: str
     named: Mapping[str, FloatArray]
     only: FloatArray | None
     labels: LabelArray | None
+    stored: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 def write_vectors(
@@ -53,8 +104,11 @@ def write_vectors(
     inputs: Mapping[str, FloatArray],
     outputs: Mapping[str, FloatArray],
     labels: LabelArray | None = None,
+    judgement: Judgement | None = None,
 ) -> None:
     """Writes an .npz with `input/<name>`, `output/<name>` and, if given, `labels`. The same data give the same bytes.
+
+    A judgement adds `real/<output>`, and `rounded/<layer>` with the seven numbers of a Rounded.
 
     Raises EdgeflowError when the arrays do not have equally many samples, or the file cannot be written.
     """
@@ -62,6 +116,9 @@ def write_vectors(
     arrays |= {f"output/{name}": array for name, array in outputs.items()}
     if labels is not None:
         arrays["labels"] = labels
+    if judgement is not None:
+        arrays |= {f"real/{name}": array for name, array in judgement.reals.items()}
+        arrays |= {f"rounded/{name}": np.array(astuple(one)) for name, one in judgement.layers.items()}
     _vectors(arrays, str(path))
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -94,13 +151,14 @@ def read_inputs(path: Path, part: str = "test") -> InputData:
     where = str(path)
     if path.suffix == ".npy":
         array = _read_npy(path, fix)
-        return InputData(where, {}, _floats("the array", array, where), None)
+        return InputData(where, {}, _floats("the array", array, where), None, {"": array.dtype.name})
     arrays = _read_npz(path, fix)
     names = [(f"x_{one}", f"y_{one}") for one in (part, "test", "train")]
     for x, y in (*names, *((("x", "y"),) if set(arrays) == {"x", "y"} else ())):
         if x in arrays:
             only = _floats(x, arrays[x], where)
-            return InputData(where, {}, only, _labels(y, arrays.get(y), len(only), where))
+            labels = _labels(y, arrays.get(y), len(only), where)
+            return InputData(where, {}, only, labels, {"": arrays[x].dtype.name})
     inputs = {name.removeprefix("input/"): array for name, array in arrays.items() if name.startswith("input/")}
     if not inputs:
         inputs = {name: array for name, array in arrays.items() if name != "labels"}
@@ -110,25 +168,36 @@ def read_inputs(path: Path, part: str = "test") -> InputData:
     samples = _equally_many(named, where)
     labels = _labels("labels", arrays.get("labels"), samples, where)
     if list(named) == ["x"]:
-        return InputData(where, {}, named["x"], labels)
-    return InputData(where, named, None, labels)
+        return InputData(where, {}, named["x"], labels, {"": inputs["x"].dtype.name})
+    return InputData(where, named, None, labels, {name: array.dtype.name for name, array in inputs.items()})
 
 
 def _vectors(arrays: Mapping[str, npt.NDArray[np.generic]], where: str) -> Vectors:
-    parts: dict[str, dict[str, FloatArray]] = {"input": {}, "output": {}}
+    parts: dict[str, dict[str, FloatArray]] = {"input": {}, "output": {}, "real": {}}
+    layers: dict[str, Rounded] = {}
     for key, array in arrays.items():
         part, slash, name = key.partition("/")
-        if slash and name and part in parts:
-            read = _exact_floats if part == "output" else _floats
+        if slash and name and part == "rounded":
+            layers[name] = _rounded(key, array, where)
+        elif slash and name and part in parts:
+            read = _floats if part == "input" else _exact_floats
             parts[part][name] = read(f'"{key}"', array, where)
         elif key != "labels":
             raise EdgeflowError(f'holds "{key}", which is no part of test vectors', where=where, fix=_MAKE)
     for part, found in parts.items():
-        if not found:
+        if not found and part != "real":
             raise EdgeflowError(f"holds no {part}s, so these are no test vectors", where=where, fix=_MAKE)
     everything = {f"{part}/{name}": array for part, found in parts.items() for name, array in found.items()}
     samples = _equally_many(everything, where)
-    return Vectors(parts["input"], parts["output"], _labels("labels", arrays.get("labels"), samples, where))
+    labels = _labels("labels", arrays.get("labels"), samples, where)
+    judgement = Judgement(parts["real"], layers) if parts["real"] else None
+    return Vectors(parts["input"], parts["output"], labels, judgement)
+
+
+def _rounded(name: str, array: npt.NDArray[np.generic], where: str) -> Rounded:
+    if array.dtype.kind not in "iu" or array.shape != (len(fields(Rounded)),):
+        raise EdgeflowError(f'"{name}" is no judgement of a layer', where=where, fix=_MAKE)
+    return Rounded(*map(int, array))
 
 
 def _equally_many(arrays: Mapping[str, FloatArray], where: str) -> int:

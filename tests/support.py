@@ -17,6 +17,8 @@ from edgeflow.frontends import load_model
 from edgeflow.frontends.qkeras import content, importer, model, structure
 from edgeflow.frontends.qkeras.layers import INSTEAD, LAYERS
 from edgeflow.frontends.qkeras.quantizers import config, read
+from edgeflow.frontends.tflite import reader
+from edgeflow.frontends.tflite.operators import HANDLERS
 from edgeflow.ops.softmax import MOST_CHANNELS
 from edgeflow.resource import Severity
 from edgeflow.semantics.verify import LARGEST_TENSOR
@@ -83,9 +85,17 @@ computes.
 
 FILES = """## Files that `edgeflow import` reads
 
-{forms} They are read in a child process with limits on time and memory, and nothing in them is executed.
+{forms} Keras' files are read in a child process with limits on time and memory. Nothing in a file is executed.
 
 {limits}
+"""
+
+OPERATORS = """## TFLite operators
+
+With TFLite-Micro's bytes, for int8 and for int16 activations with int8 weights; scales for a tensor or a channel, and
+any zero point:
+
+{names}.
 """
 
 LAYERS_READ = """## Keras layers
@@ -182,6 +192,7 @@ def limits() -> str:
     lines = [
         f"a file of {content.LARGEST_FILE >> 20} MiB, {structure.MOST_LAYERS:,} layers, {model.MOST_CALLS:,} calls of "
         f"layers, models nested {structure.DEEPEST_MODEL} deep",
+        f"a .tflite file of {reader.LARGEST_FILE >> 20} MiB, {reader.MOST_OPERATORS:,} operators",
         f"tensors of {LARGEST_TENSOR:,} elements, softmax over {MOST_CHANNELS:,} classes",
         f"quantizers of {config.MOST_BITS} bits with -{config.MOST_INTEGER} to {config.MOST_INTEGER} integer bits",
         f"sums of {importer.FLOAT32_EXACT:,} steps, where QKeras' own float32 stops being exact",
@@ -211,6 +222,7 @@ def support_page() -> str:
         LAYERS_READ.format(table=rows(list(layer_rows()))),
         QUANTIZERS.format(auto=automatic, table=rows(list(quantizer_rows()))),
         REFUSED.format(table=rows(list(refused_rows()))),
+        OPERATORS.format(names=code(*sorted(HANDLERS))),
         OPS_HEAD.format(table=rows(list(op_rows()))),
     )
     return "\n".join(parts)

@@ -164,7 +164,7 @@ def test_a_misspelt_key_names_the_near_one_the_file_and_the_line(edgeflow: Comma
     [
         ("m.keras", b"hello", "damaged or not a Keras model: it does not begin like a .keras file"),
         ("m.h5", b"", "the file is empty"),
-        ("m.txt", b"hello", "not a model file; edgeflow reads .keras and .h5"),
+        ("m.txt", b"hello", "not a model file; edgeflow reads .keras, .h5 and .tflite"),
     ],
 )
 def test_a_file_that_is_no_model_is_refused(

@@ -14,7 +14,7 @@ from edgeflow.backends.artefact import edited_files, load_artefact, package
 from edgeflow.backends.c.backend import CBackend, COptions
 from edgeflow.backends.protocol import Artefact, Program, Run
 from edgeflow.board import load_board
-from edgeflow.conformance import Mismatch, compare_predict, graph_inputs, verify_artefact
+from edgeflow.conformance import Comparison, Mismatch, compare_predict, compile_and_run, graph_inputs, verify_artefact
 from edgeflow.errors import EdgeflowError
 from edgeflow.ir.graph import Graph, Meaning
 from edgeflow.ir.types import Dyadic, IntArray, TensorType, frozen_array
@@ -23,7 +23,7 @@ from edgeflow.ops.requant import Requant, Rounding, Stage
 from edgeflow.semantics.builder import GraphBuilder
 from edgeflow.semantics.interpret import interpret
 from edgeflow.semantics.labels import to_reals
-from edgeflow.vectors import Vectors
+from edgeflow.vectors import NO_INTEGER, Judgement, Rounded, Vectors
 from tests.conftest import NeedTool
 
 
@@ -73,6 +73,14 @@ def test_all_runners_agree_and_accuracy_is_the_graphs(tmp_path: Path, need_tool:
     assert [(one.samples, one.values, one.mismatches) for one in found.comparisons] == [(20, 60, 0)] * 4
     assert found.bit_exact
     assert found.accuracy == 19 / 20
+
+
+def test_compiling_once_runs_what_is_nearest_to_the_target(tmp_path: Path, need_tool: NeedTool) -> None:
+    need_tool("arm-none-eabi-gcc")
+    need_tool("qemu-system-arm")
+    ran = compile_and_run(built(tmp_path / "fw"))
+    assert (ran.title, ran.samples, ran.values, ran.mismatches) == ("C on QEMU cortex-m0plus", 8, 24, 0)
+    assert {"flash", "instructions"} <= {one.name for one in ran.resources}
 
 
 def test_a_fault_in_the_middle_is_traced_to_its_layer(
@@ -132,16 +140,56 @@ def test_predict_that_differs_or_is_no_integer_is_a_mismatch() -> None:
     assert (found.mismatches, found.first) == (2, Mismatch("dense2", 4, 1, expected, None))
 
 
-def test_a_graph_of_real_arithmetic_tolerates_a_few_predictions_and_no_more() -> None:
+REAL = replace(GRAPH, meaning=Meaning.REAL)
+EXPLAINED, ODD = Rounded(300, 3), Rounded(200, 4, 2, 7, 1, 5, 6)
+
+
+def predicted(judgement: Judgement | None, changed: int, graph: Graph = REAL) -> Comparison:
+    """The comparison when that many of predict's values are others: one large one a sample, from the first on."""
     good = vectors(samples=100)
-    real = replace(GRAPH, meaning=Meaning.REAL)
-    outputs, _ = interpret(real, graph_inputs(real, good))
-    wrong = good.outputs["y"].copy()
-    wrong[:3, 0] += 2.0**-6
-    found = compare_predict(real, Vectors(good.inputs, {"y": wrong}), outputs)
-    assert (found.mismatches, found.tolerated, found.bit_exact, found.agrees) == (3, 3, False, True)
-    wrong[3, 0] += 2.0**-6
-    assert not compare_predict(real, Vectors(good.inputs, {"y": wrong}), outputs).agrees
+    outputs, _ = interpret(graph, graph_inputs(graph, good))
+    values = good.outputs["y"].copy()
+    values[:changed, 0] = 100
+    return compare_predict(graph, Vectors(good.inputs, {"y": values}, None, judgement), outputs)
+
+
+def judgement(**layers: Rounded) -> Judgement:
+    return Judgement(vectors(samples=100).outputs, layers)
+
+
+def test_differences_from_real_arithmetic_are_no_fault_where_every_layer_is_explained() -> None:
+    found = predicted(judgement(dense0=EXPLAINED, dense1=Rounded(100)), 50)
+    assert (found.mismatches, found.tolerated, found.unexplained, found.agrees) == (50, 50, 0, True)
+    assert (found.bit_exact, found.judged, found.layers) == (False, True, ("dense0",))
+    most = vectors(samples=100).outputs["y"].argmax(axis=1)
+    assert found.decisions == int((most[:50] != 0).sum())
+
+
+def test_one_value_that_float32_does_not_explain_is_a_fault_in_its_layer() -> None:
+    for changed in (0, 3):
+        found = predicted(judgement(dense0=EXPLAINED, dense1=ODD), changed)
+        assert (found.unexplained, found.tolerated, found.agrees) == (2, 0, False)
+        assert found.first == Mismatch("dense1", 7, 1, 5, 6)
+    found = predicted(judgement(dense1=replace(ODD, got=NO_INTEGER)), 0)
+    assert found.first == Mismatch("dense1", 7, 1, 5, None)
+
+
+def test_without_a_judgement_nothing_is_tolerated() -> None:
+    assert (predicted(None, 0).agrees, predicted(None, 1).agrees, predicted(None, 1).judged) == (True, False, False)
+
+
+def test_an_exact_graph_asks_for_no_judgement() -> None:
+    found = predicted(judgement(dense0=EXPLAINED), 1, GRAPH)
+    assert (found.judged, found.mismatches, found.agrees) == (None, 1, False)
+
+
+def test_a_judgement_of_another_model_explains_nothing() -> None:
+    reals = vectors(samples=100).outputs["y"].copy()
+    reals[9, 2] += 2.0**-6
+    found = predicted(Judgement({"y": reals}, {"dense0": EXPLAINED}), 3)
+    assert (found.unexplained, found.agrees) == (1, False)
+    assert found.first is not None
+    assert (found.first.layer, found.first.sample, found.first.element) == ("dense2", 9, 2)
 
 
 def test_a_calibrated_graph_is_its_own_reference() -> None:

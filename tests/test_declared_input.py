@@ -102,6 +102,31 @@ def test_every_command_that_opens_a_model_takes_input_and_hands_it_on(
     assert f'{raw_model} --input "{INPUT}" ' in out or "edgeflow verify out" in out
 
 
+QUANTIZED = Path(__file__).parent / "frontends" / "qkeras" / "data" / "small.keras"
+
+
+@pytest.mark.parametrize("words", [("import", "-o", "out"), ("check", "-b", "rpi-pico"), ("inspect",)])
+def test_a_model_that_quantizes_its_input_refuses_input(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["edgeflow", words[0], str(QUANTIZED), *words[1:], "--input", INPUT])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert left.value.code == 2
+    assert capsys.readouterr().err == (
+        "error: layer 'quantize' (QActivation): it quantizes the model's input itself, so --input says nothing\n"
+        "  fix: leave out --input\n"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_predict_refuses_input_for_such_a_model_too(tmp_path: Path) -> None:
+    np.savez(tmp_path / "data.npz", image=np.zeros((1, 6, 6, 1)))
+    with pytest.raises(EdgeflowError, match="it quantizes the model's input itself, so --input says nothing"):
+        pipeline.predict_folder(QUANTIZED, tmp_path / "data.npz", tmp_path / "out", declared=INPUT)
+
+
 def test_a_folder_says_itself_what_its_inputs_are(raw_model: Path, tmp_path: Path) -> None:
     pipeline.import_model(raw_model, tmp_path / "graph", declared=INPUT)
     with pytest.raises(EdgeflowError) as caught:

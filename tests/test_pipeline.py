@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeflow import cli
+from edgeflow import cli, pipeline
+from edgeflow.errors import EdgeflowError
 from tests.conftest import NeedTool
 
 RECIPE = """
@@ -191,4 +192,15 @@ def test_a_recipes_board_path_starts_at_the_recipe_and_errors_name_its_line(
     line = recipe.read_text().splitlines().index("options = { stack = 3 }") + 1
     assert capsys.readouterr().err == (
         f"error: {recipe}:{line}: backend c: stack is 3; it must be a multiple of 8 from 0 to 16777216 bytes\n"
+    )
+
+
+def test_predict_refuses_an_architecture_with_the_way_out(data: Path, tmp_path: Path) -> None:
+    model = data.parent / "frontends" / "qkeras" / "data" / "hls4ml" / "qkeras_mnist_dense.json"
+    with pytest.raises(EdgeflowError) as caught:
+        pipeline.predict_folder(model, tmp_path / "data.npz", tmp_path / "vectors")
+    assert str(caught.value) == (
+        f"{model}: an architecture without weights: Keras and QKeras run whole models only\n"
+        "  fix: load it in Python with its weights and save it with model.save('model.keras'); "
+        f"then edgeflow predict model.keras --data {tmp_path / 'data.npz'} -o {tmp_path / 'vectors'}"
     )

@@ -51,12 +51,14 @@ def test_every_command_of_the_readme_succeeds(
     np.savez(tmp_path / "test.npz", x=held_out.inputs["image"], labels=np.zeros(held_out.samples, dtype=np.int64))
     save_float_model(tmp_path / "model.keras")
     np.savez(tmp_path / "data.npz", x=held_out.inputs["image"], y=np.zeros(held_out.samples, dtype=np.int64))
+    shutil.copytree(data / "models", tmp_path / "tests" / "data" / "models")
     monkeypatch.chdir(tmp_path)
     found = commands(root)
     assert [words[1] for words in found] == [
         *("boards", "inspect", "check", "import", "build", "verify", "report"),
         *("predict", "build", "verify"),
         *("quantize", "build", "verify"),
+        *("import", "inspect", "check", "build", "verify"),
     ]
     for words in found:
         assert words[0] == "edgeflow"

@@ -7,13 +7,14 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast, get_type_hints
 
 from edgeflow import __version__
 from edgeflow.artifacts import MANIFEST, Bundle, file_digest, sha256
 from edgeflow.backends import BACKENDS
-from edgeflow.backends.protocol import Artefact, Backend
-from edgeflow.board import Board, board_text, parse_board
+from edgeflow.backends.protocol import OTHER_BACKEND, Artefact, Backend
+from edgeflow.board import Board, all_boards, board_text, parse_board
 from edgeflow.errors import EdgeflowError, Unsupported, did_you_mean
 from edgeflow.ir.graph import Graph
 from edgeflow.resource import Finding, Severity
@@ -67,16 +68,18 @@ def _convert(name: str, value: object, kind: type) -> object:
     raise EdgeflowError(f'option "{name}" needs a value of type {kind.__name__}, not {value!r}')
 
 
-def package(backend: Backend, source: Graph, board: Board, options: object) -> Bundle:
-    """A backend's project with what it was made from: `graph/`, `board.toml` and the manifest.
+def package(
+    backend: Backend, source: Graph, board: Board, options: object, beside: Mapping[str, bytes] = MappingProxyType({})
+) -> Bundle:
+    """A backend's project with what it was made from: `graph/` (and in it `beside`), `board.toml` and the manifest.
 
     Where the target needs other arithmetic, `adapted/` holds the graph that it computes.
     Raises Unsupported for the first finding that makes `emit` impossible.
     """
     adapted = backend.adapt(source, board, options)
-    refuse(backend.check(adapted, board, options), backend.name)
+    refuse(backend.check(adapted, board, options), backend.name, source, board)
     files = dict(backend.emit(adapted, board, options).files)
-    files |= {f"graph/{name}": content for name, content in to_files(source).items()}
+    files |= {f"graph/{name}": content for name, content in {**to_files(source), **beside}.items()}
     if graph_digest(adapted) != graph_digest(source):
         files |= {f"adapted/{name}": content for name, content in to_files(adapted).items()}
     files["board.toml"] = board_text(board).encode()
@@ -92,12 +95,35 @@ def package(backend: Backend, source: Graph, board: Board, options: object) -> B
     return Bundle({**files, MANIFEST: (json.dumps(manifest, indent=1) + "\n").encode()})
 
 
-def refuse(findings: tuple[Finding, ...], backend: str) -> None:
-    """Raises Unsupported for the first finding that makes `emit` impossible."""
+def refuse(findings: tuple[Finding, ...], backend: str, source: Graph, board: Board) -> None:
+    """Raises Unsupported for the first finding that makes `emit` of the graph `source` impossible."""
     for one in findings:
         if one.severity is Severity.ERROR:
             where = f"layer '{one.layer}'" if one.layer else f"backend {backend}"
-            raise Unsupported(one.what, where=where, fix=one.fix)
+            fix = _backend_that_can(source, board, backend) if one.fix == OTHER_BACKEND else one.fix
+            raise Unsupported(one.what, where=where, fix=fix)
+
+
+def _backend_that_can(source: Graph, board: Board, without: str) -> str:
+    """What to type for another backend that takes the graph, on this board if it can, else on one that it knows."""
+    for name, backend in BACKENDS.items():
+        for place in (board, *all_boards()) if name != without else ():
+            errors = _errors(backend, source, place)
+            if not errors:
+                return f"use --backend {name}{'' if place is board else f' --board {place.name}'}, which can"
+            if any(one.layer for one in errors):
+                break
+    return "no other backend can either; change that layer"
+
+
+def _errors(backend: Backend, source: Graph, board: Board) -> list[Finding]:
+    """What keeps a backend from a graph; one that names a layer holds for every board."""
+    options = backend.Options()
+    try:
+        findings = backend.check(backend.adapt(source, board, options), board, options)
+    except EdgeflowError as error:
+        return [Finding(Severity.ERROR, error.what, layer=error.where or source.name)]
+    return [one for one in findings if one.severity is Severity.ERROR]
 
 
 def load_artefact(folder: Path) -> Artefact:

@@ -19,11 +19,12 @@ from edgeflow.resource import Finding, Resource
 class Runner:
     """One way to run what a backend emits: on this machine, under an emulator, in a simulator.
 
-    `{core}` in the title becomes the board's core.
+    `{core}` in the title becomes the board's core. One with `asked` runs only when it is named.
     """
 
     name: str
     title: str
+    asked: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,9 @@ class Remedy:
 
 NO_MICROCONTROLLER = "choose one that edgeflow boards lists as a microcontroller, or add --backend hls4ml for an FPGA"
 """What a backend for microcontrollers answers to another board."""
+
+OTHER_BACKEND = "another backend may: edgeflow build --help lists them"
+"""The fix of what this backend cannot do and another may; `artefact.refuse` says in its place which one can."""
 
 
 def microcontroller(board: Board) -> McuBoard:

@@ -31,6 +31,11 @@ class Core(enum.Enum):
         return _TRAITS[self].title
 
     @property
+    def cpu(self) -> str:
+        """As compilers call it."""
+        return _TRAITS[self].cpu
+
+    @property
     def gcc_flags(self) -> tuple[str, ...]:
         """What selects this core in `arm-none-eabi-gcc`.
 

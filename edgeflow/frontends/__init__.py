@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from edgeflow.errors import EdgeflowError
-from edgeflow.frontends.qkeras import declared_input, load_qkeras
+from edgeflow.frontends.qkeras import Import, declared_input, load_qkeras, load_with_doubts
+from edgeflow.frontends.tflite import load_tflite
+from edgeflow.frontends.tflite.schema import IDENTIFIER
 from edgeflow.ir.graph import Graph
 from edgeflow.semantics.labels import FloatArray
 
@@ -17,6 +19,7 @@ _ZIP, _HDF5, _UTF8_MARK = b"PK\x03\x04", b"\x89HDF\r\n\x1a\n", b"\xef\xbb\xbf"
 _HEAD = 64
 _FIX = "give a model saved with model.save('model.keras')"
 _SAVE = "load it in Python and save it with model.save('model.keras')"
+_CONVERT = "convert the model again, or copy the file again"
 _PICKLE = "pickled Python objects, which can run code when they are opened: edgeflow never opens them"
 _SAVED_MODEL = "saved_model.pb"
 
@@ -26,10 +29,13 @@ def load_model(path: Path, weights: Path | None = None, declared: str | None = N
 
     `.keras` and `.h5` files hold all of a model; beside a JSON architecture (`model.to_json()`) stands its file of
     `weights`, by default STEM.weights.h5, STEM_weights.h5 or STEM.h5. `declared` is a quantizer as text, for the data
-    of inputs that no layer quantizes.
+    of inputs that no layer quantizes. A `.tflite` file holds all of a model of int8 or 16x8 integers.
     Raises EdgeflowError for a file that is not a readable model, Unsupported for a model that no integer
     graph equals exactly; both name the file or the layer, and the fix.
     """
+    if is_tflite(path):
+        refuse_model_options(path, weights, declared)
+        return load_tflite(path)
     steps = None if declared is None else declared_input(declared)
     if is_keras(path):
         if weights is not None:
@@ -42,6 +48,11 @@ def load_model(path: Path, weights: Path | None = None, declared: str | None = N
     raise EdgeflowError(what, where=str(path), fix=fix)
 
 
+def load_keras(path: Path, declared: str | None = None) -> Import:
+    """A `.keras` or `.h5` file as `load_model` reads it, with the places where its float32 may decide otherwise."""
+    return load_with_doubts(path, None if declared is None else declared_input(declared))
+
+
 def round_inputs(declared: str, arrays: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
     """Real data as the multiples of a step that a declared input quantizer makes of it, clipped to its range."""
     steps = declared_input(declared)
@@ -51,6 +62,24 @@ def round_inputs(declared: str, arrays: Mapping[str, FloatArray]) -> dict[str, F
 def is_keras(path: Path) -> bool:
     """Whether a file begins as a `.keras` or `.h5` file does. Raises EdgeflowError when it cannot be read."""
     return _head(path).startswith((_ZIP, _HDF5))
+
+
+def is_tflite(path: Path) -> bool:
+    """Whether a file begins as a `.tflite` file does. Raises EdgeflowError when it cannot be read."""
+    return _is_tflite(_head(path))
+
+
+def is_architecture(path: Path) -> bool:
+    """Whether a file begins as the text of `model.to_json()` does. Raises EdgeflowError when it cannot be read."""
+    return _is_json(_head(path))
+
+
+def refuse_model_options(path: Path, weights: Path | None, declared: str | None) -> None:
+    """Raises EdgeflowError for what goes with a Keras model alone: weights in a file, and a quantizer of the inputs."""
+    if weights is not None:
+        raise EdgeflowError("holds its own weights", where=str(path), fix="leave out --weights")
+    if declared is not None:
+        raise EdgeflowError("says itself what its inputs are", where=str(path), fix="leave out --input")
 
 
 def is_saved_model(path: Path) -> bool:
@@ -73,6 +102,10 @@ def _head(path: Path) -> bytes:
         raise EdgeflowError("does not exist", where=str(path), fix="check the path") from None
     except OSError as error:
         raise EdgeflowError(f"cannot be read: {error.strerror}", where=str(path), fix="check its permissions") from None
+
+
+def _is_tflite(head: bytes) -> bool:
+    return head[4:8] == IDENTIFIER
 
 
 def _is_json(head: bytes) -> bool:
@@ -105,7 +138,9 @@ def _what_it_is(path: Path, head: bytes) -> tuple[str, str]:
             return what, fix
     if path.suffix in (".keras", ".h5", ".hdf5"):
         return f"damaged or not a Keras model: it does not begin like a {path.suffix} file", _FIX
-    return "not a model file; edgeflow reads .keras and .h5", _FIX
+    if path.suffix in (".tflite", ".lite"):
+        return f"damaged or not a TFLite model: it does not begin like a {path.suffix} file", _CONVERT
+    return "not a model file; edgeflow reads .keras, .h5 and .tflite", _FIX
 
 
 def _named(*suffixes: str) -> Callable[[Path, bytes], bool]:
@@ -114,17 +149,26 @@ def _named(*suffixes: str) -> Callable[[Path, bytes], bool]:
 
 _KNOWN: tuple[tuple[Callable[[Path, bytes], bool], str, str], ...] = (
     (lambda path, head: not head, "the file is empty", _FIX),
-    (lambda path, head: head[4:8] == b"TFL3", "a TFLite model; edgeflow reads .keras and .h5 files so far", _FIX),
+    (lambda path, head: _is_tflite(head), "a TFLite model, which holds no weights for this architecture", _FIX),
     (lambda path, head: re.match(rb"\x80[\x02-\x05]", head) is not None, _PICKLE, _SAVE),
     (_named(".pkl", ".pickle", ".joblib"), _PICKLE, _SAVE),
     (lambda path, head: head.startswith(b"\x93NUMPY"), "a NumPy array, not a model", _FIX),
     (lambda path, head: path.name == _SAVED_MODEL, "a part of a TensorFlow SavedModel folder", _SAVE),
     (_named(".index"), "a TensorFlow checkpoint, which holds only weights", _SAVE),
     (lambda path, head: ".data-" in path.name, "a TensorFlow checkpoint, which holds only weights", _SAVE),
-    (_named(".onnx"), "an ONNX model; edgeflow reads .keras and .h5 files", _FIX),
+    (_named(".onnx"), "an ONNX model; edgeflow reads .keras, .h5 and .tflite files", _FIX),
     (_named(".yaml", ".yml"), "YAML; edgeflow reads architectures as JSON", "save the text of model.to_json()"),
     (_named(".json"), "damaged or not a Keras model: it does not begin like a .json file", _FIX),
 )
 """Files that people take for models: how to know one, what it is, what to do."""
 
-__all__ = ["is_keras", "is_saved_model", "load_model", "round_inputs"]
+__all__ = [
+    "is_architecture",
+    "is_keras",
+    "is_saved_model",
+    "is_tflite",
+    "load_keras",
+    "load_model",
+    "refuse_model_options",
+    "round_inputs",
+]

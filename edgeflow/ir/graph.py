@@ -91,7 +91,8 @@ class Meaning(enum.Enum):
     """What a graph equals.
 
     EXACT: the trained model's own predictions, bit for bit. REAL: the trained model in real arithmetic on its
-    stored parameters; its float32 predictions differ now and then. OWN: itself (a calibrated float model).
+    stored parameters; its float32 predictions differ within their rounding error. OWN: itself (a calibrated
+    float model).
     """
 
     EXACT = "exact"

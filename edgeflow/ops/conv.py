@@ -9,7 +9,7 @@ import numpy as np
 from edgeflow.errors import InvalidGraph
 from edgeflow.ir.graph import Bounds
 from edgeflow.ir.types import IntArray, Shape
-from edgeflow.ops.linear import SumBounds, as_row, exact_matmul, per_channel, sum_bounds
+from edgeflow.ops.linear import Numbers, SumBounds, as_row, exact_kind, exact_matmul, per_channel, sum_bounds
 from edgeflow.ops.window import Pads, pad_spatial, window_shape, windows
 
 
@@ -85,16 +85,31 @@ class Conv:
         (x,) = inputs
         rank = len(self.window)
         magnitude = self.sums(bounds[0], x.shape[-1]).magnitude
-        view = windows(pad_spatial(x, self.pads, self.pad_value), self.window, self.strides, self.dilation)
-        # (batch, *out, channels, *window) -> (batch, *out, groups, *window, channels / groups)
         each, outputs = self.weight.shape[-2], self.weight.shape[-1] // self.groups
-        view = view.reshape(*view.shape[: 1 + rank], self.groups, each, *self.window)
-        view = np.moveaxis(view, 2 + rank, -1)
-        rows = view.reshape(*view.shape[: 2 + rank], -1)
-        weight = self.weight.reshape(-1, self.groups, outputs).transpose(1, 0, 2)
-        result = (
-            exact_matmul(rows[..., None, :], weight, magnitude)[..., 0, :]
-            if self.groups > 1
-            else exact_matmul(rows[..., 0, :], weight[0], magnitude)
-        )
-        return result.reshape(*view.shape[: 1 + rank], -1) + self.bias
+        numbers = pad_spatial(x, self.pads, self.pad_value).astype(exact_kind(magnitude), copy=False)
+        if each == 1 < self.groups:
+            return self._depthwise(numbers.repeat(outputs, axis=-1))
+        # (batch, *out, channels, *window) -> (batch, *out, *window, channels)
+        view = np.moveaxis(windows(numbers, self.window, self.strides, self.dilation), 1 + rank, -1)
+        sums = [
+            exact_matmul(
+                view[..., group * each : (group + 1) * each].reshape(*view.shape[: 1 + rank], -1),
+                self.weight[..., group * outputs : (group + 1) * outputs].reshape(-1, outputs),
+                magnitude,
+            )
+            for group in range(self.groups)
+        ]
+        return np.concatenate(sums, axis=-1) + self.bias
+
+    def _depthwise(self, x: Numbers) -> IntArray:
+        """As `evaluate`, tap by tap: one channel a group, each repeated for its outputs, padded."""
+        rank = len(self.window)
+        view = windows(x, self.window, self.strides, self.dilation)
+        taps = np.moveaxis(view, range(2 + rank, view.ndim), range(rank))
+        weight = self.weight[..., 0, :].astype(x.dtype)
+        total = np.zeros(taps.shape[rank:], dtype=x.dtype)
+        product = np.empty_like(total)
+        for tap in np.ndindex(*self.window):
+            np.multiply(taps[tap], weight[tap], out=product)
+            total += product
+        return total.astype(np.int64, copy=False) + self.bias

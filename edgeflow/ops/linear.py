@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from edgeflow.errors import InvalidGraph
 from edgeflow.ir.graph import Bounds
 from edgeflow.ir.types import IntArray
 
+Numbers: TypeAlias = npt.NDArray[np.int64 | np.float64 | np.float32]
+"""Integers, maybe stored as floats."""
 INT64_SAFE = 1 << 62
-FLOAT64_EXACT = 1 << 53
+FLOAT32_EXACT, FLOAT64_EXACT = 1 << 24, 1 << 53
 
 
 @dataclass(frozen=True)
@@ -53,14 +57,21 @@ def sum_bounds(weight: IntArray, bias: IntArray, lo: IntArray, hi: IntArray) -> 
     )
 
 
-def exact_matmul(left: IntArray, right: IntArray, magnitude: int) -> IntArray:
-    """`left @ right` on integers. Runs as float64 BLAS where every partial sum stays below 2**53.
+def exact_kind(magnitude: int) -> type[np.float32 | np.float64 | np.int64]:
+    """The fastest type for products and sums of integers: floats where every partial sum stays exact in them.
 
-    `magnitude` bounds the absolute value of every partial sum in any order.
+    `magnitude` bounds the absolute value of every partial sum in any order. A larger factor of a product that counts
+    is one of 0, so that its rounding does no harm.
     """
-    if magnitude < FLOAT64_EXACT:
-        return (left.astype(np.float64) @ right.astype(np.float64)).astype(np.int64)
-    return left @ right
+    if magnitude < FLOAT32_EXACT:
+        return np.float32
+    return np.float64 if magnitude < FLOAT64_EXACT else np.int64
+
+
+def exact_matmul(left: Numbers, right: IntArray, magnitude: int) -> IntArray:
+    """`left @ right` on integers, in BLAS where `exact_kind` is a float; `left` may have that type already."""
+    kind = exact_kind(magnitude)
+    return (left.astype(kind, copy=False) @ right.astype(kind)).astype(np.int64, copy=False)
 
 
 def as_row(values: IntArray, rank: int) -> IntArray:

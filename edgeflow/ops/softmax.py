@@ -9,20 +9,14 @@ import numpy as np
 from edgeflow.errors import InvalidGraph
 from edgeflow.ir.graph import Bounds
 from edgeflow.ir.types import IntArray, Shape
+from edgeflow.ops.fixedpoint import divided, exp_on_negative, high_product, raised, reciprocal_of_half
 from edgeflow.ops.linear import INT64_SAFE
-from edgeflow.ops.requant import Rounding, round_shift
 
 MOST_CHANNELS = 4095
 """The sum of the exponentials has 12 integer bits, the sign among them."""
 DIFF_FRACTION, SUM_FRACTION = 26, 19
 """Fractional bits of a difference and of the sum of the exponentials; an exponential has 31."""
 _LARGEST_DIFF = 31 << DIFF_FRACTION
-_INT32_HI = (1 << 31) - 1
-_EXP_MINUS_EIGHTH, _THIRD = 1895147668, 715827883
-_EXP_OF_MINUS_POWERS = (1672461947, 1302514674, 790015084, 290630308, 39332535, 720401, 242)
-"""round(2**31 * exp(-2**k)) for k = -2 to 4."""
-_48_OVER_17, _MINUS_32_OVER_17 = 1515870810, -1010580540
-"""In units of 2**-29."""
 
 
 @dataclass(frozen=True)
@@ -66,50 +60,16 @@ class Softmax:
         """x (batch, *axes, channels) -> the same shape."""
         (x,) = inputs
         exponentials = self.exponentials(x - x.max(axis=-1, keepdims=True))
-        sums = _halved(exponentials, 31 - SUM_FRACTION).sum(axis=-1, keepdims=True)
+        sums = divided(exponentials, 31 - SUM_FRACTION).sum(axis=-1, keepdims=True)
         scale, over = reciprocal(sums)
-        result = _halved(_high(scale, exponentials), over + 31 - self.bits)
+        result = divided(high_product(scale, exponentials), over + 31 - self.bits)
         half = 1 << (self.bits - 1)
         return np.clip(result - half, -half, half - 1)
 
     def exponentials(self, differences: IntArray) -> IntArray:
         """exp of differences to the largest element (all <= 0) in units of 2**-31; 0 below `diff_min`."""
-        scaled = _high(np.maximum(differences, self.diff_min) << self.shift, self.multiplier)
-        return np.where(differences < self.diff_min, 0, _exp(scaled))
-
-
-def _high(a: IntArray, b: IntArray | int) -> IntArray:
-    """gemmlowp's SaturatingRoundingDoublingHighMul of two int32, of which not both are -2**31."""
-    return (a * b + (1 << 30)) >> 31
-
-
-def _halved(x: IntArray, shift: IntArray | int) -> IntArray:
-    """gemmlowp's RoundingDivideByPOT."""
-    return round_shift(x, np.asarray(shift), Rounding.HALF_AWAY)
-
-
-def _doubled(x: IntArray, shift: int) -> IntArray:
-    """gemmlowp's SaturatingRoundingMultiplyByPOT with a positive exponent."""
-    return np.clip(x << shift, -_INT32_HI - 1, _INT32_HI)
-
-
-def _exp(a: IntArray) -> IntArray:
-    """gemmlowp's exp_on_negative_values: a in units of 2**-26, more than -32; the result in units of 2**-31."""
-    quarter = 1 << (DIFF_FRACTION - 2)
-    rest = (a & (quarter - 1)) - quarter
-    result = _exp_of_rest(_doubled(rest, 31 - DIFF_FRACTION))
-    for bit, factor in enumerate(_EXP_OF_MINUS_POWERS, start=DIFF_FRACTION - 2):
-        result = np.where((rest - a) & (1 << bit), _high(result, factor), result)
-    return np.where(a == 0, _INT32_HI, result)
-
-
-def _exp_of_rest(a: IntArray) -> IntArray:
-    """exp for a in [-1/4, 0): the Taylor series around -1/8, all in units of 2**-31."""
-    x = a + (1 << 28)
-    square = _high(x, x)
-    fourth = _halved(_high(square, square), 2)
-    rest = _halved(_high(fourth + _high(square, x), _THIRD) + square, 1)
-    return _EXP_MINUS_EIGHTH + _high(x + rest, _EXP_MINUS_EIGHTH)
+        scaled = high_product(np.maximum(differences, self.diff_min) << self.shift, self.multiplier)
+        return np.where(differences < self.diff_min, 0, exp_on_negative(scaled, 31 - DIFF_FRACTION))
 
 
 def reciprocal(sums: IntArray) -> tuple[IntArray, IntArray]:
@@ -118,8 +78,4 @@ def reciprocal(sums: IntArray) -> tuple[IntArray, IntArray]:
     Newton's division by gemmlowp's one_over_one_plus_x_for_x_in_0_1.
     """
     length = np.frexp(sums.astype(np.float64))[1].astype(np.int64)
-    half_denominator = sums << (31 - length)
-    x = _48_OVER_17 + _high(half_denominator, _MINUS_32_OVER_17)
-    for _ in range(3):
-        x = x + _doubled(_high(x, (1 << 29) - _high(half_denominator, x)), 2)
-    return _doubled(x, 1), length - 1 - SUM_FRACTION
+    return raised(reciprocal_of_half(sums << (31 - length)), 1), length - 1 - SUM_FRACTION

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
 from edgeflow.errors import InvalidGraph
 from edgeflow.ir.types import IntArray, Shape
 
 Pads: TypeAlias = tuple[tuple[int, int], ...]
+T = TypeVar("T", bound=np.generic)
 _MOST_POSITIONS = 1 << 24
 
 
@@ -42,7 +44,7 @@ def pad_spatial(x: IntArray, pads: Pads, value: int) -> IntArray:
     return np.pad(x, ((0, 0), *pads, (0, 0)), constant_values=value)
 
 
-def windows(x: IntArray, window: Shape, strides: Shape, dilation: Shape) -> IntArray:
+def windows(x: npt.NDArray[T], window: Shape, strides: Shape, dilation: Shape) -> npt.NDArray[T]:
     """A view (batch, *out, channels, *window) of padded x (batch, *spatial, channels)."""
     reach = tuple(step * (length - 1) + 1 for length, step in zip(window, dilation, strict=True))
     axes = tuple(range(1, 1 + len(window)))

@@ -77,7 +77,10 @@ class BudgetRecord:
 
 @dataclass(frozen=True)
 class ComparisonRecord:
-    """One runner against the integer graph. `tolerated`: how many mismatches the graph's meaning allows."""
+    """One runner against the integer graph.
+
+    `tolerated`, `judged`, `unexplained`, `decisions` and `layers` are those of a Comparison.
+    """
 
     __pydantic_config__: ClassVar[dict[str, str]] = _STRICT
     runner: str
@@ -88,11 +91,15 @@ class ComparisonRecord:
     bit_exact: bool
     first_mismatch: MismatchRecord | None = None
     tolerated: int = 0
+    judged: bool | None = None
+    unexplained: int = 0
+    decisions: int = 0
+    layers: tuple[str, ...] = ()
 
     @property
     def agrees(self) -> bool:
         """Whether no more differs than that."""
-        return self.mismatches <= self.tolerated
+        return self.mismatches <= self.tolerated and not self.unexplained
 
 
 @dataclass(frozen=True)
@@ -166,6 +173,10 @@ def comparison_record(one: Comparison) -> ComparisonRecord:
         one.bit_exact,
         _mismatch(one.first),
         one.tolerated,
+        one.judged,
+        one.unexplained,
+        one.decisions,
+        one.layers,
     )
 
 

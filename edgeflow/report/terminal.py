@@ -11,6 +11,7 @@ from rich.text import Text
 from edgeflow.backends import BACKENDS
 from edgeflow.board import Board, FpgaBoard, McuBoard
 from edgeflow.budget import Verdict
+from edgeflow.conformance import Comparison
 from edgeflow.errors import EdgeflowError, printable
 from edgeflow.report.record import (
     BudgetRecord,
@@ -24,6 +25,7 @@ from edgeflow.report.record import (
 from edgeflow.resource import Finding
 from edgeflow.units import show_bytes, show_count, show_hertz, show_seconds
 
+_MOST_NAMES = 4
 _DOUBT = ", but closer to the limit than the estimate is sure"
 _SHOW = {"B": show_bytes, "s": show_seconds, "Hz": show_hertz}
 
@@ -146,7 +148,9 @@ def show_comparisons(
     """The verification table: every runner against the integer graph."""
     rows = [["integer graph", f"{samples}", "the reference"]]
     if reference and reference.runner != "graph":
-        rows.insert(0, [reference.title, f"{reference.samples}", _differ(reference) + _why_tolerated(reference)])
+        why = why_other(reference)
+        told = f"{_differ(reference)}, {why}" if why else _differ(reference)
+        rows.insert(0, [reference.title, f"{reference.samples}", told])
     for one in targets:
         count = next((r.value for r in one.resources if r.name == "instructions"), None)
         extra = f"   {count:,.0f} instructions each" if count else ""
@@ -164,6 +168,17 @@ def show_comparisons(
         console.print(Text.assemble(("  NOT bit-exact", "bold red"), told), soft_wrap=True)
 
 
+def show_compiled(console: Console, ran: Comparison) -> None:
+    """What compiling and running once said: samples, differences and the runner's own figures."""
+    count = next((one.value for one in ran.resources if one.name == "instructions"), None)
+    extra = f"   {count:,.0f} instructions each" if count else ""
+    differ = f"{ran.mismatches} of {ran.values} values differ{extra}"
+    table(console, [["integer graph", f"{ran.samples}", "the reference"], [ran.title, f"{ran.samples}", differ]])
+    style = "bold green" if ran.bit_exact else "bold red"
+    console.print(Text("  bit-exact" if ran.bit_exact else "  NOT bit-exact", style=style))
+    line(console, "")
+
+
 def mismatch_text(first: MismatchRecord, title: str) -> str:
     """Layer, sample, element and both integers."""
     got = "no integer of its unit" if first.got is None else str(first.got)
@@ -172,14 +187,18 @@ def mismatch_text(first: MismatchRecord, title: str) -> str:
     )
 
 
-def _why_tolerated(reference: ComparisonRecord) -> str:
-    """The meaning behind a difference that is no fault."""
-    if not reference.tolerated or not reference.mismatches:
+def why_other(reference: ComparisonRecord) -> str:
+    """What stands behind predict's differences from a graph of real arithmetic; "" where there are none."""
+    if reference.judged is None or not (reference.mismatches or reference.unexplained):
         return ""
-    if reference.agrees:
-        return "   the graph is real arithmetic on the stored parameters; float32 rounds otherwise now and then"
-    more = f"   more than the {reference.tolerated} that float32 may round otherwise"
-    return f"{more}; alpha='auto' makes ties: use 'auto_po2'"
+    moved = f"{reference.decisions} of {reference.samples} decisions"
+    if not reference.judged:
+        return f"{moved}; vectors of edgeflow predict would tell whether float32's rounding explains them"
+    if reference.unexplained:
+        return f"{moved}; {reference.unexplained} values lie beyond float32's rounding error"
+    names = ", ".join(f"'{name}'" for name in reference.layers[:_MOST_NAMES])
+    more = " ..." if len(reference.layers) > _MOST_NAMES else ""
+    return f"{moved}; all within float32's rounding error, in {printable(names)}{more}"
 
 
 def _differ(one: ComparisonRecord | TargetRecord) -> str:

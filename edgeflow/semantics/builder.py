@@ -19,6 +19,7 @@ class GraphBuilder:
         self._outputs: list[Output] = []
         self._tensors: dict[str, Input | Node] = {}
         self._bounds: dict[str, Bounds] = {}
+        self._numbers: dict[str, int] = {}
 
     def input(self, name: str, kind: TensorType, label: Label) -> str:
         """Adds an input and returns its tensor name (made unique)."""
@@ -69,8 +70,9 @@ class GraphBuilder:
         return graph
 
     def _unique(self, name: str) -> str:
-        candidate, number = name, 1
+        candidate, number = name, self._numbers.get(name, 1)
         while candidate in self._tensors:
             number += 1
             candidate = f"{name}_{number}"
+        self._numbers[name] = number
         return candidate

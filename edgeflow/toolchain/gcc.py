@@ -6,12 +6,14 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgeflow.errors import DoesNotFit, ToolFailed
+from edgeflow.errors import DoesNotFit, MissingTool, ToolFailed
 from edgeflow.toolchain.process import Finished, Limits, Tool, check, run
 
 HOST = Tool("gcc", "EDGEFLOW_CC", "apt install gcc (or your system's C compiler)")
 ARM = Tool("arm-none-eabi-gcc", "EDGEFLOW_ARM_GCC", "apt install gcc-arm-none-eabi libnewlib-arm-none-eabi")
 _LIMITS = Limits(seconds=300, memory=8 << 30)
+_NO_HEADER = re.compile(r"fatal error: ([\w.]+): No such file")
+_CXX_LIBRARY = "apt install libstdc++-arm-none-eabi-newlib"
 _OVERFLOW = re.compile(r"region `(\w+)' overflowed by (\d+) bytes")
 
 
@@ -35,6 +37,16 @@ def compile_arm(sources: Sequence[Path], include: Path, script: Path, output: Pa
     """
     argv = [ARM.path(), *flags, f"-I{include}", f"-T{script}", *map(str, sources), "-o", str(output)]
     _check(run(argv, _LIMITS), output)
+    return output
+
+
+def compile_object(source: Path, include: Path, output: Path, flags: Sequence[str]) -> Path:
+    """Compiles one C or C++ source for bare-metal Arm. Raises MissingTool (of C++ headers too) or ToolFailed."""
+    done = run([ARM.path(), *flags, f"-I{include}", "-c", str(source), "-o", str(output)], _LIMITS)
+    missing = _NO_HEADER.search(done.stderr.decode(errors="replace"))
+    if missing and source.suffix == ".cc" and "." not in missing[1]:
+        raise MissingTool(f"{ARM.name} has no C++ library: <{missing[1]}> is missing", fix=_CXX_LIBRARY)
+    _check(done, output)
     return output
 
 

@@ -34,6 +34,8 @@ _FAULTS = {
     71: "it could not open its files",
     72: "it could not write its outputs",
     73: "its input ended in the middle of a sample",
+    74: "TFLite-Micro refused the model, or the arena is too small",
+    75: "TFLite-Micro's Invoke() failed",
 }
 
 

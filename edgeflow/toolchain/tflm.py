@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,8 @@ import numpy.typing as npt
 from edgeflow.errors import MissingTool, ToolFailed
 from edgeflow.toolchain.process import Finished, Limits, run
 
-Int8Array = npt.NDArray[np.int8]
+Values: TypeAlias = npt.NDArray[np.int8 | np.uint8 | np.int16 | np.int32 | np.float32]
+"""What a model takes and gives: the element types of TFLite's tensors."""
 
 SECONDS = 600.0
 ARENAS = (1 << 16, 1 << 22, 1 << 28)
@@ -45,24 +47,25 @@ except Exception as error:
     print(error, file=sys.stderr)
     raise SystemExit(3)
 results = [[] for _ in range(count)]
+shapes = [interpreter.get_input_details(index)["shape"] for index in range(len(inputs))]
 for sample in range(len(inputs[0])):
     for index, values in enumerate(inputs):
-        interpreter.set_input(values[sample:sample + 1], index)
+        interpreter.set_input(values[sample].reshape(shapes[index]), index)
     interpreter.invoke()
     for index in range(count):
         results[index].append(interpreter.get_output(index).copy())
 interpreter.print_allocations()
 packed = io.BytesIO()
-numpy.savez(packed, **{f"x{index}": numpy.concatenate(one) for index, one in enumerate(results)})
+numpy.savez(packed, **{f"x{index}": numpy.stack(one) for index, one in enumerate(results)})
 answer.write(packed.getvalue())
 """
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The model's outputs, samples first, and the arena that this 64-bit build took (0 if it does not say)."""
+    """The outputs, each (samples, *the file's shape), and the arena of this 64-bit build (0 if it does not say)."""
 
-    outputs: tuple[Int8Array, ...]
+    outputs: tuple[Values, ...]
     arena: int
 
 
@@ -73,9 +76,10 @@ def require_wheel() -> None:
 
 
 def invoke(
-    model: Path, inputs: Sequence[Int8Array], outputs: int, *, arenas: Sequence[int] = ARENAS, seconds: float = SECONDS
+    model: Path, inputs: Sequence[Values], outputs: int, *, arenas: Sequence[int] = ARENAS, seconds: float = SECONDS
 ) -> Answer:
-    """Runs samples through a `.tflite` file. `inputs` have the file's shapes with samples first.
+    """Runs samples through a `.tflite` file. `inputs` are (samples, ...) with the file's number of elements
+    a sample, in its element types.
 
     Tries one arena after the other until the model fits. Raises MissingTool, or ToolFailed when the interpreter
     refuses the model, dies, hangs or answers nonsense.
@@ -114,12 +118,10 @@ def _answer(done: Finished, outputs: int, where: str) -> Answer:
     return Answer(_unpack(done.stdout, outputs, where), int(found[1]) if found else 0)
 
 
-def _unpack(content: bytes, outputs: int, where: str) -> tuple[Int8Array, ...]:
+def _unpack(content: bytes, outputs: int, where: str) -> tuple[Values, ...]:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as data:
             found = tuple(np.asarray(data[f"x{index}"]) for index in range(outputs))
     except (OSError, ValueError, EOFError, LookupError, zipfile.BadZipFile):
         raise ToolFailed("the TFLite-Micro wheel gave no outputs", where=where, fix=_FIX) from None
-    if any(one.dtype != np.int8 for one in found):
-        raise ToolFailed("the TFLite-Micro wheel gave outputs that are not int8", where=where, fix=_FIX)
     return found

@@ -39,23 +39,39 @@ def predict(
     each of shape (n, *input shape). Outputs carry their layer's name, a repeated one `_2`, `_3` ...
     Raises EdgeflowError for a file that is no Keras model, one with code in it, and inputs that do not fit.
     """
-    model = load_model(student)
-    _leave_out_softmax(model)
-    given = _fitting(model, inputs)
-    arrays = [given[name] for name in _names(model.inputs)]
+    model = open_student(student)
+    given = fitting(model, inputs)
+    arrays = list(given.values())
     try:
         with quiet():
             result = model.predict(arrays[0] if len(arrays) == 1 else arrays, batch_size=batch, verbose=0)  # pyright: ignore[reportArgumentType]
     except Exception as error:  # noqa: BLE001 - Keras raises what it likes
-        said = " ".join(str(error).split())[:200]
-        raise EdgeflowError(
-            f"Keras cannot run this model: {said}", where=str(student), fix="try model.predict on it in Python"
-        ) from None
-    if isinstance(result, dict):  # model.outputs are in order of its keys
-        result = [result[key] for key in sorted(result)]
-    results = result if isinstance(result, list | tuple) else [result]
-    outputs = dict(zip(_names(model.outputs), (np.asarray(one, dtype=np.float32) for one in results), strict=True))
+        raise cannot_run(error, student) from None
+    results = results_of(result)
+    outputs = dict(zip(names_of(model.outputs), (np.asarray(one, dtype=np.float32) for one in results), strict=True))
     return given, outputs
+
+
+def open_student(path: Path) -> keras.Model:
+    """As `load_model`, with the softmax at an output left out."""
+    model = load_model(path)
+    _leave_out_softmax(model)
+    return model
+
+
+def results_of(result: Any) -> list[Any]:
+    """What calling a model gives, in the order of model.outputs: for a dict that of its keys."""
+    if isinstance(result, dict):
+        return [result[key] for key in sorted(result)]
+    return list(result) if isinstance(result, list | tuple) else [result]
+
+
+def cannot_run(error: Exception, path: Path) -> EdgeflowError:
+    """The error for a model that Keras loads and cannot run; not raised here."""
+    said = " ".join(str(error).split())[:200]
+    return EdgeflowError(
+        f"Keras cannot run this model: {said}", where=str(path), fix="try model.predict on it in Python"
+    )
 
 
 def _leave_out_softmax(model: keras.Model) -> None:
@@ -159,7 +175,7 @@ def _described(config: object) -> Iterator[_Described]:
                 yield _Described(kind.split(">")[-1], str(name)[:80], layer)
 
 
-def _names(tensors: list[Tensor]) -> list[str]:
+def names_of(tensors: list[Tensor]) -> list[str]:
     """The names of the layers that tensors come from, unlike one another."""
     names: list[str] = []
     for tensor in tensors:
@@ -172,9 +188,9 @@ def _names(tensors: list[Tensor]) -> list[str]:
     return names
 
 
-def _fitting(model: keras.Model, inputs: InputData | Mapping[str, FloatArray] | FloatArray) -> dict[str, FloatArray]:
+def fitting(model: keras.Model, inputs: InputData | Mapping[str, FloatArray] | FloatArray) -> dict[str, FloatArray]:
     """Float32 arrays by input name, in the model's order, of the shapes that it takes."""
-    expected = dict(zip(_names(model.inputs), (tuple(tensor.shape) for tensor in model.inputs), strict=True))
+    expected = dict(zip(names_of(model.inputs), (tuple(tensor.shape) for tensor in model.inputs), strict=True))
     return fit_inputs(expected, inputs)
 
 

@@ -47,7 +47,7 @@ def test_a_form_is_exact_or_a_finding(backend: str, form: Form, tmp_path: Path, 
     artefact = load_artefact(tmp_path / "out")
     inputs = extreme_inputs(artefact.graph, 3)
     expected, _ = interpret(artefact.graph, inputs)
-    for runner in target.runners:
+    for runner in [one for one in target.runners if not one.asked]:
         work = tmp_path / runner.name
         work.mkdir()
         done = target.run(target.build(artefact, runner.name, work), inputs)

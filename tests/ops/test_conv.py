@@ -94,6 +94,18 @@ def test_equals_the_formula_and_stays_within_its_bounds(
     sound(op, (shape,), seed)
 
 
+@pytest.mark.parametrize("bits", [23, 24, 25, 52, 53, 54])
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_sums_are_exact_on_both_sides_of_what_floats_hold(bits: int, groups: int) -> None:
+    """The largest sums of 4 taps reach 2**bits, and are odd."""
+    each = 4 // groups
+    weight = np.full((1, 4, each, 8), (1 << bits) // (4 * each * 3) | 1)
+    op = Conv(frozen_array(weight), frozen_array(np.arange(8)), (1, 1), ((0, 0), (0, 0)), (1, 1), groups)
+    x = np.random.default_rng(bits).integers(2, 4, (3, 4, 4))
+    bounds = (Bounds(np.full((1, 1, 1), 2), np.full((1, 1, 1), 3)),)
+    np.testing.assert_array_equal(op.evaluate((x[None],), bounds)[0], plain(op, x))
+
+
 def test_the_integer_path_serves_wide_sums() -> None:
     op = Conv(frozen_array(np.full((1, 1, 2), (1 << 30) + 1)), frozen_array([0, 1]), (1,), ((0, 0),), (1,))
     x = np.full((1, 1, 1), (1 << 30) + 1)

@@ -11,7 +11,7 @@ from edgeflow.errors import InvalidGraph
 from edgeflow.ir.graph import Bounds
 from edgeflow.ir.types import frozen_array
 from edgeflow.ops.dense import Dense
-from edgeflow.ops.linear import FLOAT64_EXACT, exact_matmul, sum_bounds
+from edgeflow.ops.linear import FLOAT64_EXACT, exact_kind, exact_matmul, sum_bounds
 
 OP = Dense(frozen_array([[1, -2], [3, 4], [0, 5]]), frozen_array([100, -1]))
 
@@ -62,6 +62,17 @@ def test_the_float_path_equals_the_integer_path(seed: int, bits: int) -> None:
     expected = [[sum(int(a) * int(b) for a, b in zip(row, column, strict=True)) for column in right.T] for row in left]
     assert exact_matmul(left, right, magnitude).tolist() == expected
     assert exact_matmul(left, right, FLOAT64_EXACT).tolist() == expected
+
+
+def test_just_below_and_above_24_bits() -> None:
+    left, right = np.array([[1 << 12, 1]]), np.array([[(1 << 12) - 1], [(1 << 12) - 1]])
+    exact = (1 << 24) - 1
+    assert exact_kind(exact) is np.float32
+    assert exact_matmul(left, right, exact).tolist() == [[exact]]
+    left[0, 1] = 3
+    exact += 2 * ((1 << 12) - 1)
+    assert exact_kind(exact) is np.float64
+    assert exact_matmul(left, right, exact).tolist() == [[exact]]
 
 
 def test_just_below_and_above_53_bits() -> None:

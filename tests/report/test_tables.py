@@ -3,30 +3,45 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
-from edgeflow.report.record import ComparisonRecord
+from edgeflow.report.record import ComparisonRecord, MismatchRecord
 from edgeflow.report.terminal import show_comparisons
 
-
-def shown(mismatches: int) -> str:
-    stream = io.StringIO()
-    found = ComparisonRecord("predict", "QKeras predict", 10, 1000, mismatches, mismatches == 0, tolerated=10)
-    show_comparisons(Console(file=stream, width=200), 10, found, ())
-    return stream.getvalue()
+SAME = ComparisonRecord("predict", "QKeras predict", 10, 1000, 0, True)
+TIES = replace(SAME, mismatches=40, bit_exact=False, tolerated=40, judged=True, decisions=2, layers=("conv", "x/d"))
+ODD = replace(TIES, tolerated=0, unexplained=3, first_mismatch=MismatchRecord("conv", 1, 2, 3, 4))
 
 
 @pytest.mark.parametrize(
-    ("mismatches", "told", "verdict"),
+    ("found", "told", "verdict"),
     [
-        (0, "0 of 1000 values differ\n", "  bit-exact\n"),
-        (10, "float32 rounds otherwise now and then\n", "  bit-exact\n"),
-        (11, "more than the 10 that float32 may round otherwise; ", "  NOT bit-exact\n"),
+        (SAME, "0 of 1000 values differ\n", "  bit-exact\n"),
+        (replace(SAME, judged=True), "0 of 1000 values differ\n", "  bit-exact\n"),
+        (
+            TIES,
+            "40 of 1000 values differ, 2 of 10 decisions; all within float32's rounding error, in 'conv', 'x/d'\n",
+            "  bit-exact\n",
+        ),
+        (replace(TIES, layers=tuple("abcdefg")), "in 'a', 'b', 'c', 'd' ...\n", "  bit-exact\n"),
+        (
+            ODD,
+            "2 of 10 decisions; 3 values lie beyond float32's rounding error\n",
+            "  NOT bit-exact: first at layer 'conv', sample 1, element 2: graph 3, QKeras predict 4\n",
+        ),
+        (
+            replace(TIES, tolerated=0, judged=False, layers=()),
+            "decisions; vectors of edgeflow predict would tell whether float32's rounding explains them\n",
+            "  NOT bit-exact\n",
+        ),
+        (replace(TIES, tolerated=0, judged=None, layers=()), "40 of 1000 values differ\n", "  NOT bit-exact\n"),
     ],
 )
-def test_why_a_prediction_differs_is_told_where_it_does(mismatches: int, told: str, verdict: str) -> None:
-    text = shown(mismatches)
-    assert told in text
-    assert text.endswith(verdict)
+def test_why_a_prediction_differs_is_told_where_it_does(found: ComparisonRecord, told: str, verdict: str) -> None:
+    stream = io.StringIO()
+    show_comparisons(Console(file=stream, width=200), 10, found, ())
+    assert told in stream.getvalue()
+    assert stream.getvalue().endswith(verdict)

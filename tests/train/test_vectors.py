@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 
 from edgeflow.errors import EdgeflowError
-from edgeflow.vectors import read_inputs, read_vectors, write_vectors
+from edgeflow.vectors import NO_INTEGER, Judgement, Rounded, read_inputs, read_vectors, write_vectors
 
 Arrays = dict[str, npt.NDArray[np.float32]]
 X, Y = np.arange(6, dtype=np.float32).reshape(2, 3), np.array([[0.5], [-1.0]], np.float32)
@@ -37,7 +37,28 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert read_vectors(path).labels is None
 
 
+def test_a_judgement_is_written_and_read(tmp_path: Path) -> None:
+    path = tmp_path / "vectors.npz"
+    layers = {"outer/conv": Rounded(12, 3, 1, 1, 2, -5, NO_INTEGER), "o": Rounded(4)}
+    write_vectors(path, {"i": X}, {"o": Y}, judgement=Judgement({"o": Y + 1}, layers))
+    found = read_vectors(path)
+    assert found.judgement is not None
+    assert found.judgement.layers == layers
+    assert np.array_equal(found.judgement.reals["o"], Y + 1)
+    assert np.array_equal(found.outputs["o"], Y)
+
+
+def test_batches_of_a_layer_add_up_and_keep_the_first_fault() -> None:
+    none, one, two = Rounded(10, 2), Rounded(10, 4, 1, 3, 4, 5, 6), Rounded(10, 5, 2, 7, 8, 9, 10)
+    assert none + one + two == Rounded(30, 11, 3, 3, 4, 5, 6)
+    assert none + none == Rounded(20, 4)
+
+
 BAD: dict[str, tuple[Arrays, str]] = {
+    "a judgement": (
+        {"input/i": X, "output/o": Y, "real/o": Y, "rounded/conv": X},
+        '"rounded/conv" is no judgement of a layer' + MAKE,
+    ),
     "no inputs": ({"output/o": Y}, "holds no inputs, so these are no test vectors" + MAKE),
     "no outputs": ({"input/i": X}, "holds no outputs, so these are no test vectors" + MAKE),
     "something else": ({"x": X}, 'holds "x", which is no part of test vectors' + MAKE),
@@ -146,6 +167,12 @@ def test_samples_come_from_npy_vectors_data_sets_and_named_arrays(tmp_path: Path
 
     np.savez(path, x=X)
     assert read_inputs(path).only is not None
+
+    np.savez(path, left=X.astype(np.int8), right=Y)
+    assert read_inputs(path).stored == {"left": "int8", "right": "float32"}
+    for names in ({"x": X.astype(np.int16)}, {"x_test": X.astype(np.int16), "y_test": np.array([4, 5])}):
+        np.savez(path, allow_pickle=False, **names)
+        assert read_inputs(path).stored == {"": "int16"}
 
     write_vectors(path, {"image": X}, {"out": Y})
     assert list(read_inputs(path).named) == ["image"]

@@ -14,7 +14,16 @@ from edgeflow.backends.c.emit import Emitted, emit_model
 from edgeflow.backends.c.estimate import estimate, latency, remedies
 from edgeflow.backends.c.firmware import COMPILE_FLAGS, LINK_FLAGS, firmware_files
 from edgeflow.backends.c.kernels import KERNELS
-from edgeflow.backends.protocol import NO_MICROCONTROLLER, Artefact, Program, Remedy, Run, Runner, microcontroller
+from edgeflow.backends.protocol import (
+    NO_MICROCONTROLLER,
+    OTHER_BACKEND,
+    Artefact,
+    Program,
+    Remedy,
+    Run,
+    Runner,
+    microcontroller,
+)
 from edgeflow.board import Board, Boot, McuBoard
 from edgeflow.errors import ToolFailed
 from edgeflow.ir.graph import Graph, Node
@@ -28,7 +37,6 @@ from edgeflow.toolchain import elf, gcc, qemu
 from edgeflow.toolchain.process import Limits, check, run
 
 _RESERVE = Source(SourceKind.MEASURED, "set by the option stack; the linker keeps it free")
-_ELSEWHERE = "another backend may: edgeflow build --help lists them"
 _STDERR = "runtime error"
 _SANITIZE = ("-fsanitize=undefined,address", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g")
 
@@ -67,7 +75,7 @@ class CBackend:
     def check(self, graph: Graph, board: Board, options: object) -> tuple[Finding, ...]:
         """Ops without a kernel, windows over more than two axes, and states."""
         found = [
-            Finding(Severity.ERROR, f"backend c cannot {what}", layer=node.layer, fix=_ELSEWHERE)
+            Finding(Severity.ERROR, f"backend c cannot {what}", layer=node.layer, fix=OTHER_BACKEND)
             for node in graph.nodes
             if (what := _cannot(node))
         ]

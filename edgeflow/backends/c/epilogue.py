@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
@@ -19,11 +20,25 @@ FEW_LEVELS = 8
 """Up to so many thresholds are compared one by one; more are searched by halves."""
 
 
+class Piece(enum.Enum):
+    """What statements do to a value, in the pieces that a cost model counts."""
+
+    LOAD = "read a parameter from a table"
+    MULTIPLY = "multiply it"
+    ADD = "add a bias or an offset"
+    SHIFT = "shift it right by a constant"
+    SHIFT_LOADED = "shift it right by what a table says"
+    HALF_UP = "round the shift half up"
+    HALF_EVEN = "round the shift half to even"
+    HALF_AWAY = "round the shift half away from zero"
+    CLAMP = "compare it with one end"
+
+
 @dataclass(frozen=True)
 class Epilogue:
     """Statements that turn `acc` into `value`, the tables that they read and the rounding helpers that they call.
 
-    `wide`: some of them compute with 64 bits.
+    `wide`: some of them compute with 64 bits. `pieces`: what they do, each with whether that is done in 64 bits.
     """
 
     value: str
@@ -31,6 +46,7 @@ class Epilogue:
     statements: tuple[str, ...]
     tables: tuple[Table, ...]
     helpers: frozenset[tuple[Rounding, CType]]
+    pieces: tuple[tuple[Piece, bool], ...]
 
 
 @dataclass
@@ -38,13 +54,16 @@ class _Writer:
     """What the statements share. `axes` names the loop variable of each axis of the tensor.
 
     A table's name is the kernel's and one word, with the number of the op behind it from the second op on.
+    `wide`: the op at hand computes with 64 bits.
     """
 
     axes: Sequence[str | None]
     kernel: str
     number: str = ""
+    wide: bool = False
     tables: list[Table] = field(default_factory=list[Table])
     helpers: set[tuple[Rounding, CType]] = field(default_factory=set[tuple[Rounding, CType]])
+    pieces: list[tuple[Piece, bool]] = field(default_factory=list[tuple[Piece, bool]])
 
     @property
     def rank(self) -> int:
@@ -62,7 +81,17 @@ class _Writer:
             if shape[axis] > 1:
                 terms.append(f"{self.axes[axis]} * {stride}" if stride > 1 else f"{self.axes[axis]}")
                 stride *= shape[axis]
+        self.did(Piece.LOAD)
         return f"{self.table(array, what)}[{' + '.join(reversed(terms))}]"
+
+    def did(self, *pieces: Piece) -> None:
+        """Notes what the statements at hand do."""
+        self.pieces += [(piece, self.wide) for piece in pieces]
+
+    def amount(self, shift: IntArray, what: str) -> str:
+        """The value of a right shift's amount."""
+        self.did(Piece.SHIFT_LOADED if _differs(shift) else Piece.SHIFT)
+        return self.value(shift, what)
 
     def table(self, array: IntArray, what: str) -> str:
         """The name of a new table."""
@@ -122,26 +151,31 @@ def write_epilogue(
     wide = False
     for number, node in enumerate(nodes, start=1):
         writer.number = str(number) if number > 1 else ""
+        writer.wide = value.ctype is INT64
         result = f"v{writer.number}"
         ctype, lines = _WRITERS[type(node.op)](node.op, writer, value, result)
         statements += lines
         value = _Value(result, ctype, bounds[node.name])
         wide = wide or ctype is INT64
-    return Epilogue(value.name, wide, tuple(statements), tuple(writer.tables), frozenset(writer.helpers))
+    pieces = tuple(writer.pieces)
+    return Epilogue(value.name, wide, tuple(statements), tuple(writer.tables), frozenset(writer.helpers), pieces)
 
 
 def _requant(op: Op, writer: _Writer, value: _Value, result: str) -> tuple[CType, list[str]]:
     requant = cast(Requant, op)
     ctype = _arithmetic(requant, value.bounds)
+    writer.wide = ctype is INT64
     lines = [f"{ctype.name} {result} = {value.as_type(ctype)};"]
     scale = requant.multiplier << requant.pre
     if (scale != 1).any():
+        writer.did(Piece.MULTIPLY)
         lines.append(f"{result} *= {writer.value(scale, 'multiplier')};")
     stages = [(index, stage) for index, stage in enumerate(requant.stages) if stage.shift.any()]
     if requant.bias.any():
+        writer.did(Piece.ADD)
         if stages and stages[0][1].rounding is Rounding.HALF_UP:
             index, stage = stages.pop(0)
-            amount = writer.value(stage.shift, f"shift{index}")
+            amount = writer.amount(stage.shift, f"shift{index}")
             addend = writer.value(_addend(requant.bias, stage), "addend")
             lines.append(f"{result} = ({result} + {addend}) >> {amount};")
         else:
@@ -149,6 +183,7 @@ def _requant(op: Op, writer: _Writer, value: _Value, result: str) -> tuple[CType
     for index, stage in stages:
         lines += _shift(stage, index, writer, ctype, result)
     if requant.offset.any():
+        writer.did(Piece.ADD)
         lines.append(f"{result} += {writer.value(requant.offset, 'offset')};")
     return ctype, lines + _clamp(requant, value.bounds, writer, result)
 
@@ -179,9 +214,10 @@ def _halves(requant: Requant) -> int:
 
 
 def _shift(stage: Stage, index: int, writer: _Writer, ctype: CType, result: str) -> list[str]:
-    amount = writer.value(stage.shift, f"shift{index}")
+    amount = writer.amount(stage.shift, f"shift{index}")
     if stage.rounding is Rounding.FLOOR:
         return [f"{result} >>= {amount};"]
+    writer.did(Piece[stage.rounding.name])
     writer.helpers.add((stage.rounding, ctype))
     call = f"{result} = {helper_name(stage.rounding, ctype)}({result}, {amount});"
     if (stage.shift == 0).any():
@@ -202,9 +238,11 @@ def _clamp(requant: Requant, source: Bounds, writer: _Writer, result: str) -> li
     lo, hi = open_ended.finish(product.lo), open_ended.finish(product.hi)
     lines: list[str] = []
     if (lo < requant.lo).any():
+        writer.did(Piece.CLAMP)
         least = writer.value(requant.lo, "lo")
         lines += [f"if ({result} < {least}) {{", f"    {result} = {least};", "}"]
     if (hi > requant.hi).any():
+        writer.did(Piece.CLAMP)
         most = writer.value(requant.hi, "hi")
         lines += [f"if ({result} > {most}) {{", f"    {result} = {most};", "}"]
     return lines
@@ -217,6 +255,7 @@ def _lut(op: Op, writer: _Writer, value: _Value, result: str) -> tuple[CType, li
     entries = lut.table[lo - lut.first : hi + 1 - lut.first]
     ctype = working_type(int(entries.min()), int(entries.max()))
     place = value.name if not lo else f"{value.name} {'-' if lo > 0 else '+'} {literal(abs(lo))}"
+    writer.did(Piece.LOAD)
     if value.ctype is INT64:
         place = f"(int32_t)({place})"
     return ctype, [f"const {ctype.name} {result} = {writer.table(entries, 'table')}[{place}];"]

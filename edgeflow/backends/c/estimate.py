@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
+from edgeflow.backends.c.cost import CoreCost, core_cost
+from edgeflow.backends.c.ctypes import INT64
 from edgeflow.backends.c.elements import ElementKernel
 from edgeflow.backends.c.emit import Emitted, emit_model
 from edgeflow.backends.c.epilogue import FEW_LEVELS
@@ -13,110 +14,14 @@ from edgeflow.backends.c.kernels import DenseKernel, WindowKernel
 from edgeflow.backends.c.lower import Step
 from edgeflow.backends.c.moves import MoveKernel
 from edgeflow.backends.c.plan import plan_memory
-from edgeflow.backends.c.rows import SoftmaxKernel
+from edgeflow.backends.c.rows import RowKernel, SoftmaxKernel
 from edgeflow.backends.protocol import Remedy
-from edgeflow.board import Core, McuBoard
-from edgeflow.ir.graph import Graph, Node
-from edgeflow.ops.argmax import ArgMax
-from edgeflow.ops.conv import Conv
-from edgeflow.ops.dense import Dense
-from edgeflow.ops.lut import Lut
-from edgeflow.ops.maxpool import MaxPool
-from edgeflow.ops.requant import Requant
-from edgeflow.ops.softmax import Softmax
-from edgeflow.ops.sumpool import SumPool
+from edgeflow.board import McuBoard
+from edgeflow.ir.graph import Graph
 from edgeflow.ops.threshold import Threshold
 from edgeflow.resource import Resource, Source, SourceKind, Unit
 
-
-@dataclass(frozen=True)
-class CoreCost:
-    """Instructions and code bytes of the plain loops on one kind of core; `cycles` per instruction.
-
-    A tap is one multiply-accumulate (one element of a pool); a window is one kernel position of one result; a
-    compare is one threshold of a result, or one element that is looked at; a softmax computes two exponentials of
-    each channel (or reads them) and one reciprocal; an element is one that is read and stored, `per_moved` one of a
-    short run, a longer run is a memcpy and its bytes.
-
-    Fitted to what `make bench-mcu` measures under QEMU; cycles from the cores' instruction timing
-    (one, two for a load, two to three for a taken branch), flash wait states not counted.
-    """
-
-    per_tap: float
-    per_window: float
-    per_pool_tap: float
-    per_result: float
-    per_element: float
-    per_moved: float
-    per_memcpy: float
-    per_byte: float
-    per_compare: float
-    per_exponential: float
-    per_reciprocal: float
-    per_call: float
-    code_base: int
-    code_per_step: int
-    code_per_element_step: int
-    code_wide: int
-    code_softmax: int
-    code_exponential: int
-    stack: int
-    stack_window: int
-    cycles: float
-
-
-_ARMV7 = CoreCost(
-    per_tap=5.0,
-    per_window=8.0,
-    per_pool_tap=12.0,
-    per_result=14.0,
-    per_element=6.0,
-    per_moved=4.5,
-    per_memcpy=7.0,
-    per_byte=0.5,
-    per_compare=6.0,
-    per_exponential=130.0,
-    per_reciprocal=90.0,
-    per_call=40.0,
-    code_base=360,
-    code_per_step=170,
-    code_per_element_step=110,
-    code_wide=200,
-    code_softmax=420,
-    code_exponential=300,
-    stack=56,
-    stack_window=110,
-    cycles=1.4,
-)
-_ARMV6 = CoreCost(
-    per_tap=7.1,
-    per_window=14.0,
-    per_pool_tap=16.0,
-    per_result=12.0,
-    per_element=8.0,
-    per_moved=6.0,
-    per_memcpy=48.0,
-    per_byte=0.7,
-    per_compare=8.5,
-    per_exponential=590.0,
-    per_reciprocal=500.0,
-    per_call=50.0,
-    code_base=400,
-    code_per_step=200,
-    code_per_element_step=120,
-    code_wide=400,
-    code_softmax=450,
-    code_exponential=400,
-    stack=60,
-    stack_window=125,
-    cycles=1.5,
-)
-FLASH_BAND, RAM_BAND, TIME_BAND = 0.15, 0.15, 0.4
-
-
-def core_cost(core: Core) -> CoreCost:
-    """The cost model of a core."""
-    return _ARMV6 if core.traps_unaligned else _ARMV7
+FLASH_BAND, RAM_BAND, WORK_BAND, TIME_BAND = 0.15, 0.15, 0.25, 0.4
 
 
 def latency(instructions: float, board: McuBoard, *, measured: bool) -> Resource:
@@ -135,32 +40,46 @@ def estimate(graph: Graph, board: McuBoard, stack: int) -> tuple[Resource, ...]:
     """Totals first, then every layer's part (`flash`, `RAM` alive while it runs, `instructions`)."""
     emitted = emit_model(graph)
     cost = core_cost(board.core)
-    flash = cost.code_base + sum(_flash(one, cost) for one in emitted.kernels)
+    flash = _total_flash(emitted, cost)
     steps = zip(emitted.kernels, emitted.lowered.steps, strict=True)
     work = sum(_instructions(kernel, step, graph, cost) for kernel, step in steps)
     ram = _ram(emitted, emitted.plan.size, cost, stack)
     totals = (
         Resource("flash", flash, Unit.BYTES, Source(SourceKind.ESTIMATED, "", FLASH_BAND)),
         Resource("RAM", ram, Unit.BYTES, Source(SourceKind.ESTIMATED, "", RAM_BAND)),
-        Resource("instructions", work, Unit.INSTRUCTIONS, Source(SourceKind.ESTIMATED, "", TIME_BAND)),
+        Resource("instructions", work, Unit.INSTRUCTIONS, Source(SourceKind.ESTIMATED, "", WORK_BAND)),
         latency(work, board, measured=False),
     )
     return (*totals, *_per_layer(emitted, graph, cost))
 
 
 def _flash(kernel: Kernel, cost: CoreCost) -> int:
-    more = cost.code_wide if kernel.wide else 0
+    more = cost.code_per_wide_step if kernel.wide else 0
     more += cost.code_softmax if isinstance(kernel, SoftmaxKernel) else 0
     more += cost.code_exponential if isinstance(kernel, SoftmaxKernel) and not kernel.table else 0
-    sums = isinstance(kernel, WindowKernel | DenseKernel)
-    step = cost.code_per_step if sums else cost.code_per_element_step
-    return step + more + sum(table.size for table in kernel.tables)
+    return _step_code(kernel, cost) + more + sum(table.size for table in kernel.tables)
+
+
+def _step_code(kernel: Kernel, cost: CoreCost) -> int:
+    match kernel:
+        case WindowKernel():
+            return cost.code_per_window_step
+        case DenseKernel():
+            return cost.code_per_dense_step
+        case _:
+            return cost.code_per_element_step
+
+
+def _total_flash(emitted: Emitted, cost: CoreCost) -> int:
+    shared = cost.code_base + (cost.code_wide if any(kernel.wide for kernel in emitted.kernels) else 0)
+    return shared + sum(_flash(one, cost) for one in emitted.kernels)
 
 
 def _ram(emitted: Emitted, arena: int, cost: CoreCost, stack: int) -> int:
     ports = sum(one.size for one in emitted.lowered.buffers.values() if one.place != "arena")
     windows = any(isinstance(kernel, WindowKernel | SoftmaxKernel) for kernel in emitted.kernels)
-    return arena + ports + max(stack, cost.stack_window if windows else cost.stack)
+    wide = cost.stack_wide if any(kernel.wide for kernel in emitted.kernels) else 0
+    return arena + ports + max(stack, (cost.stack_window if windows else cost.stack) + wide)
 
 
 def _instructions(kernel: Kernel, step: Step, graph: Graph, cost: CoreCost) -> float:
@@ -168,33 +87,80 @@ def _instructions(kernel: Kernel, step: Step, graph: Graph, cost: CoreCost) -> f
         return 20.0 + graph.tensor(step.copies or "").type.size / 2
     if isinstance(kernel, MoveKernel):
         return cost.per_call + _moved(kernel, cost)
-    node, results = step.node, step.node.type.size
-    pointwise = (node, *step.fused)
-    if isinstance(kernel, ElementKernel):
-        each = cost.per_element + sum(_pointwise(one, cost) for one in pointwise)
-    else:  # with the Requant that follows nearly every sum
-        each = cost.per_result + sum(_pointwise(one, cost) for one in pointwise if not isinstance(one.op, Requant))
-    return cost.per_call + each * results + _loops(node, graph.tensor(node.inputs[0]).type.size, kernel, cost)
+    return (
+        cost.per_call + _loops(kernel, graph.tensor(step.node.inputs[0]).type.size, cost) + _values(kernel, step, cost)
+    )
 
 
-def _loops(node: Node, read: int, kernel: Kernel, cost: CoreCost) -> float:
+def _values(kernel: Kernel, step: Step, cost: CoreCost) -> float:
+    """Instructions of what is done to each value of the result, and of storing it."""
+    each = cost.per_element * len(kernel.inputs) if isinstance(kernel, ElementKernel) else cost.per_result
+    if kernel.epilogue is not None:
+        each += sum(cost.pieces[piece][wide] for piece, wide in kernel.epilogue.pieces)
+    thresholds = (node.op for node in (step.node, *step.fused) if node and isinstance(node.op, Threshold))
+    each += sum(cost.per_compare * _compares(one.thresholds.shape[1]) for one in thresholds)
+    return each * kernel.y.elements
+
+
+def _compares(levels: int) -> float:
+    """How many thresholds a value is compared with; a search by halves takes two comparisons' time a level."""
+    return levels if levels <= FEW_LEVELS else 2 * math.log2(levels)
+
+
+def _loops(kernel: Kernel, read: int, cost: CoreCost) -> float:
     """Instructions of an op's own loops over the `read` elements of its input."""
-    results = node.type.size
-    match node.op:
-        case Conv() as conv:
-            taps = results * conv.weight.size // conv.weight.shape[-1]
-            return cost.per_tap * taps + cost.per_window * results * math.prod(conv.window)
-        case Dense() as dense:
-            return cost.per_tap * results * dense.weight.shape[0]
-        case MaxPool() | SumPool() as pool:
-            return cost.per_pool_tap * results * math.prod(pool.window)
-        case ArgMax():
+    match kernel:
+        case WindowKernel(kind="Conv"):
+            return _conv(kernel, cost)
+        case WindowKernel():
+            tap = cost.per_checked_pool_tap if kernel.padded else cost.per_pool_tap
+            return tap * _windows(kernel)
+        case DenseKernel():
+            return _tap(kernel, cost) * kernel.rows * kernel.in_c * kernel.out_c
+        case SoftmaxKernel():
+            each = 0.0 if kernel.table else 2 * cost.per_exponential
+            return (4 * cost.per_compare + each) * read + cost.per_reciprocal * kernel.rows
+        case RowKernel():
             return cost.per_compare * read
-        case Softmax():
-            each = 0.0 if isinstance(kernel, SoftmaxKernel) and kernel.table else 2 * cost.per_exponential
-            return (4 * cost.per_compare + each) * read + cost.per_reciprocal * (results // node.type.shape[-1])
         case _:
             return 0.0
+
+
+def _tap(kernel: Kernel, cost: CoreCost) -> float:
+    return cost.per_wide_tap if kernel.acc == INT64.name else cost.per_tap
+
+
+def _windows(kernel: WindowKernel) -> int:
+    """Kernel positions of all results."""
+    return kernel.y.elements * kernel.k_h * kernel.k_w
+
+
+def _conv(kernel: WindowKernel, cost: CoreCost) -> float:
+    """A padded input is checked at every kernel position; padding with 0 takes no taps outside.
+
+    A kernel of one position is a matrix product.
+    """
+    windows = _windows(kernel)
+    taken = _inside(kernel) if kernel.padded and kernel.pad_value == "0" else windows
+    tap, grouped = _tap(kernel, cost), cost.per_grouped_window if kernel.groups > 1 else 0.0
+    if kernel.each == 1:
+        single = cost.per_checked_single_window if kernel.padded else cost.per_single_window
+        return windows * (single + grouped) + taken * (tap - cost.per_tap)
+    position = 0.0 if kernel.k_h * kernel.k_w == 1 else cost.per_window
+    window = cost.per_checked_window if kernel.padded else position
+    return windows * (window + grouped) + taken * kernel.each * tap
+
+
+def _inside(kernel: WindowKernel) -> int:
+    """Kernel positions of all results that lie inside of the input."""
+    k = kernel
+    rows = _positions_inside(k.in_h, k.out_h, k.k_h, k.stride_h, k.dilation_h, k.pad_top)
+    return k.out_c * rows * _positions_inside(k.in_w, k.out_w, k.k_w, k.stride_w, k.dilation_w, k.pad_left)
+
+
+def _positions_inside(length: int, results: int, taps: int, stride: int, dilation: int, pad: int) -> int:
+    """The same along one axis."""
+    return sum(0 <= at * stride + tap * dilation - pad < length for at in range(results) for tap in range(taps))
 
 
 def _moved(kernel: MoveKernel, cost: CoreCost) -> float:
@@ -211,20 +177,6 @@ def _moved(kernel: MoveKernel, cost: CoreCost) -> float:
     return work
 
 
-def _pointwise(node: Node, cost: CoreCost) -> float:
-    """Instructions a value of a pointwise op."""
-    match node.op:
-        case Requant():
-            return cost.per_result
-        case Lut():
-            return 2.0
-        case Threshold() as threshold:
-            levels = threshold.thresholds.shape[1]
-            return cost.per_compare * (levels if levels <= FEW_LEVELS else 2 * math.log2(levels))
-        case _:
-            return 0.0
-
-
 def _per_layer(emitted: Emitted, graph: Graph, cost: CoreCost) -> tuple[Resource, ...]:
     source = Source(SourceKind.ESTIMATED, "", FLASH_BAND)
     found: list[Resource] = []
@@ -237,8 +189,8 @@ def _per_layer(emitted: Emitted, graph: Graph, cost: CoreCost) -> tuple[Resource
         ram = Source(SourceKind.ESTIMATED, detail, RAM_BAND)
         found.append(Resource("RAM", sum(sizes.values()), Unit.BYTES, ram, step.layer))
         work = _instructions(kernel, step, graph, cost)
-        timed = Source(SourceKind.ESTIMATED, "", TIME_BAND)
-        found.append(Resource("instructions", work, Unit.INSTRUCTIONS, timed, step.layer))
+        counted = Source(SourceKind.ESTIMATED, "", WORK_BAND)
+        found.append(Resource("instructions", work, Unit.INSTRUCTIONS, counted, step.layer))
     return tuple(found)
 
 
@@ -259,7 +211,7 @@ def remedies(graph: Graph, board: McuBoard, stack: int) -> tuple[Remedy, ...]:
         if after < ram:
             layer = next(node.layer for node in graph.nodes if node.name == one.tensor)
             found.append(Remedy(f"halve the channels of '{layer}'", "RAM", after))
-    flash = cost.code_base + sum(_flash(one, cost) for one in emitted.kernels)
+    flash = _total_flash(emitted, cost)
     for kernel in sorted(emitted.kernels, key=lambda one: -_flash(one, cost))[:2]:
         half = sum(table.size for table in kernel.tables) // 2
         if half:

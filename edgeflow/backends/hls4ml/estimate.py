@@ -50,7 +50,7 @@ def remedies(lowered: Lowered, board: FpgaBoard, options: Hls4mlOptions) -> tupl
     found: list[Remedy] = []
     for other in others:
         after = _totals(lowered, board, other)
-        change = f"reuse_factor={other.reuse_factor}"
+        change = f"--set reuse_factor={other.reuse_factor}"
         found += [Remedy(change, name, after[name], retrain=False) for name in now if after[name] < 0.95 * now[name]]
     costs = layer_costs(lowered.layers, board, options)
     weighted = sorted({one.source for one in lowered.layers if "weight" in one.arrays})

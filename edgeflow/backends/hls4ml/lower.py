@@ -17,8 +17,9 @@ from edgeflow.backends.hls4ml.formats import holding
 from edgeflow.backends.hls4ml.layers import FLOAT32_EXACT, Field, HlsLayer, Port, Quantizer, Scaled
 from edgeflow.backends.hls4ml.options import Hls4mlOptions
 from edgeflow.backends.hls4ml.requant import Step, plan_requant
-from edgeflow.ir.graph import Bounds, Graph, Input, Node, Op
-from edgeflow.ir.types import Dyadic, IntArray, Label, Shape, TensorType
+from edgeflow.backends.protocol import OTHER_BACKEND
+from edgeflow.ir.graph import Bounds, Graph, Input, Meaning, Node, Op
+from edgeflow.ir.types import Affine, Dyadic, IntArray, Label, Shape, TensorType
 from edgeflow.ops.add import Add
 from edgeflow.ops.conv import Conv
 from edgeflow.ops.dense import Dense
@@ -64,6 +65,10 @@ class Refused(Exception):
         self.fix = fix
 
 
+class OffGrid(Refused):
+    """What a graph whose units are powers of two, and whose zero points are 0, seldom asks for."""
+
+
 def lower(graph: Graph, options: Hls4mlOptions) -> Lowered:
     """Lowers a graph; findings name every layer that cannot be. Raises InvalidGraph for one that breaks its rules."""
     return _Lowering(graph, options).run()
@@ -80,11 +85,13 @@ class _Lowering:
         self.findings: list[Finding] = []
         self.tensors: dict[str, TensorType] = {one.name: one.type for one in graph.tensors()}
         self.alive = _alive(graph)
+        affine = any(isinstance(one.label, Affine) for one in graph.tensors())
+        self.calibrated = affine and graph.meaning is Meaning.OWN
         self.printed = {output.tensor for output in graph.outputs}
 
     def run(self) -> Lowered:
         for state in self.graph.states:
-            self.refuse("cannot keep states yet", state.name, _OTHER)
+            self.refuse("cannot keep states yet", state.name, OTHER_BACKEND)
         inputs = [self.input(one) for one in self.graph.inputs]
         for node in self.graph.nodes:
             if node.name not in self.alive or not all(name in self.values for name in node.inputs):
@@ -92,7 +99,8 @@ class _Lowering:
             try:
                 self.values[node.name] = self.node(node)
             except Refused as error:
-                self.refuse(error.what, node.layer, error.fix)
+                fix = _POWERS_OF_TWO if self.calibrated and isinstance(error, OffGrid) else error.fix
+                self.refuse(error.what, node.layer, fix)
         return Lowered(tuple(self.layers), tuple(inputs), self.outputs(), tuple(self.findings))
 
     def refuse(self, what: str, layer: str, fix: str) -> None:
@@ -136,7 +144,7 @@ class _Lowering:
 
     def node(self, node: Node) -> Value:
         if type(node.op) not in _LOWERINGS:
-            raise Refused(f"cannot do {type(node.op).__name__} yet", _OTHER)
+            raise Refused(f"cannot do {type(node.op).__name__} yet", OTHER_BACKEND)
         if node.type.bits > WIDEST:
             raise Refused(f"derives types of at most {WIDEST} bits; this result needs {node.type.bits}", _NARROWER)
         return _LOWERINGS[type(node.op)](self, node, node.op)
@@ -144,7 +152,7 @@ class _Lowering:
     def add(self, layer: HlsLayer) -> str:
         for what, array in layer.arrays.items():
             if _reach(array) >= FLOAT32_EXACT:
-                raise Refused(f"takes numbers of at most 24 bits; this {what} reaches {_reach(array)}", _NARROWER)
+                raise OffGrid(f"takes numbers of at most 24 bits; this {what} reaches {_reach(array)}", _NARROWER)
         self.layers.append(layer)
         return layer.name
 
@@ -248,7 +256,9 @@ def _dense(lowering: _Lowering, node: Node, op: Op) -> Value:
 def _conv(lowering: _Lowering, node: Node, op: Op) -> Value:
     assert isinstance(op, Conv)
     if op.pad_value and any(before or after for before, after in op.pads):
-        raise Refused(f"pads with 0, not with {op.pad_value}", _OTHER)
+        label = lowering.graph.tensor(node.inputs[0]).label
+        zero = isinstance(label, Affine) and label.zero_point == op.pad_value
+        raise (OffGrid if zero else Refused)(f"pads with 0, not with {op.pad_value}", OTHER_BACKEND)
     source = lowering.shaped(lowering.values[node.inputs[0]], lowering.tensors[node.inputs[0]].shape, node.layer)
     return _convolution(lowering, node, source, op)
 
@@ -342,7 +352,7 @@ def _add(lowering: _Lowering, node: Node, op: Op) -> Value:
         for sign, name in sorted(zip(op.signs, node.inputs, strict=True), key=lambda one: -one[0])
     ]
     if terms[0][0] < 0:
-        raise Refused("cannot subtract every input", _OTHER)
+        raise Refused("cannot subtract every input", OTHER_BACKEND)
     total = terms[0][1]
     for sign, term in terms[1:]:
         if not (total.unit == term.unit).all():
@@ -363,14 +373,14 @@ def _reshape(lowering: _Lowering, node: Node, op: Op) -> Value:
 def _requant(lowering: _Lowering, node: Node, op: Op) -> Value:
     assert isinstance(op, Requant)
     if op.bias.any():
-        raise Refused("cannot add a bias between the multiplication and the rounding yet", _OTHER)
+        raise Refused("cannot add a bias between the multiplication and the rounding yet", OTHER_BACKEND)
     shape = node.type.shape
     value = lowering.shaped(lowering.values[node.inputs[0]], shape, node.layer)
     bounds: Bounds = lowering.bounds[node.inputs[0]]
     wanted = _label_unit(node.label, shape)
     plan = plan_requant(op, bounds, shape, value.unit, None if wanted is None or wanted.ndim else int(wanted))
     if isinstance(plan, str):
-        raise Refused(plan, _REQUANT)
+        raise OffGrid(plan, _REQUANT)
     for number, step in enumerate(plan):
         value = _step(lowering, node, value, step, direct=number == 0 and value.fusible and lowering.sole(node))
     return value
@@ -386,11 +396,11 @@ def _step(lowering: _Lowering, node: Node, value: Value, step: Step, *, direct: 
     return Value(layer, value.shape, np.asarray(step.unit, dtype=np.int64), fusible=False)
 
 
+_POWERS_OF_TWO = "quantize the model again with edgeflow quantize --power-of-two"
 _NARROWER = "use fewer bits"
-_OTHER = "another backend may: edgeflow build --help lists them"
 _AXES = "reshape its input to one or two axes and channels"
 _POOL = "choose a window of 2, 4, 8 ... elements"
-_STREAM = "use io_type=io_parallel, or strides equal to the pool's window"
+_STREAM = "use --set io_type=io_parallel, or strides equal to the pool's window"
 _REQUANT = "choose quantizers whose ends are powers of two, such as quantized_bits or quantized_relu"
 
 _LOWERINGS: Mapping[type, Callable[[_Lowering, Node, Op], Value]] = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,6 +22,8 @@ JUST_BELOW_ONE = 1.0 - 2.0**-24
 SaturatingRoundingDoublingHighMul gives x itself, so that only the second stage rounds. A factor of exactly 1/2
 has the significand 2^30, whose high product already rounds x/2: every power of two would round twice."""
 SMALLEST_EXPONENT, LARGEST_EXPONENT = -31, 30
+SUM_LEFT_SHIFT = 20
+"""How far ADD and SUB shift both int8 inputs up before they rescale them (kernels/add_common.cc, sub_common.cc)."""
 _LARGEST_FRAC = 100
 
 
@@ -105,6 +107,65 @@ def kernel_requant(multipliers: Sequence[Multiplier], offset: int, lo: int, hi: 
     )
 
 
+def shifted(by: int) -> Requant:
+    """x + by: what an op reads that has no zero point of its own."""
+    zero = frozen_array([0])
+    return Requant(
+        pre=zero,
+        multiplier=frozen_array([1]),
+        stages=(Stage(zero, Rounding.FLOOR),),
+        offset=frozen_array([by]),
+        lo=frozen_array([-INT32_HI - 1]),
+        hi=frozen_array([INT32_HI]),
+    )
+
+
+def clamped(lo: int, hi: int) -> Requant:
+    """Nothing but a clamp."""
+    return replace(shifted(0), lo=frozen_array([lo]), hi=frozen_array([hi]))
+
+
+def wide_requant(multipliers: Sequence[Multiplier], offset: int, lo: int, hi: int) -> Requant:
+    """What an int16 kernel does to its 64-bit sums: 16 bits of the factor, one rounding half up."""
+    chosen = multipliers[:1] if len(set(multipliers)) == 1 else multipliers
+    return Requant(
+        pre=frozen_array([0]),
+        multiplier=frozen_array([reduced(one) for one in chosen]),
+        stages=(Stage(frozen_array([15 - one.exponent for one in chosen]), Rounding.HALF_UP),),
+        offset=frozen_array([offset]),
+        lo=frozen_array([lo]),
+        hi=frozen_array([hi]),
+    )
+
+
+def reduced(multiplier: Multiplier) -> int:
+    """The significand in 16 bits."""
+    return min((multiplier.significand + (1 << 15)) >> 16, 0x7FFF)
+
+
+def sum_input(multiplier: Multiplier, zero: int, left: int = SUM_LEFT_SHIFT) -> Requant:
+    """What ADD and SUB do to an input with the zero point `zero` before they add: shift it up by `left`, rescale it."""
+    op = kernel_requant([multiplier], 0, -INT32_HI - 1, INT32_HI)
+    bias = frozen_array([-(zero << left) * multiplier.significand])
+    return replace(op, pre=frozen_array([left]), bias=bias)
+
+
+def averaging(counts: IntArray, reach: int, lo: int, hi: int) -> Requant:
+    """sums / counts, rounded half away from zero: AVERAGE_POOL_2D on integers of at most `reach` in size.
+
+    `counts` broadcasts against the sums. Exact: the multiplier exceeds 2**k / count by less than 1 / count of its own
+    unit, and 2**k > 2 count |sum|, so that no sum crosses a tie.
+    """
+    bits = (2 * int(counts.max()) ** 2 * max(reach, 1)).bit_length()
+    multiplier = -(-(1 << bits) // counts)
+    op = clamped(lo, hi)
+    return replace(
+        op,
+        multiplier=frozen_array(np.unique(multiplier) if (multiplier == multiplier.flat[0]).all() else multiplier),
+        stages=(Stage(frozen_array([bits]), Rounding.HALF_AWAY),),
+    )
+
+
 def kernel_multipliers(requant: Requant, rank: int, channels: int) -> tuple[Multiplier, ...] | None:
     """The multipliers, one a channel, of a Requant that has the kernels' form; None for any other Requant."""
     if len(requant.stages) != 2 or requant.bias.any():
@@ -139,3 +200,12 @@ def is_clamp(requant: Requant) -> bool:
     """Whether a Requant does nothing but clamp."""
     nothing = (requant.pre, requant.bias, requant.offset, *(stage.shift for stage in requant.stages))
     return bool((requant.multiplier == 1).all()) and not any(one.any() for one in nothing)
+
+
+def same_but_clamps(left: Requant, right: Requant) -> bool:
+    """Whether two Requants, each with one entry for every parameter, do the same before they clamp."""
+    if [one.rounding for one in left.stages] != [one.rounding for one in right.stages]:
+        return False
+    parts = [(one.pre, one.multiplier, one.bias, one.offset, *(s.shift for s in one.stages)) for one in (left, right)]
+    pairs = [(only_value(a), only_value(b)) for a, b in zip(*parts, strict=True)]
+    return all(a is not None and a == b for a, b in pairs)

@@ -1,30 +1,27 @@
 """What a model costs under TFLite-Micro, before anything is compiled.
 
-Calibrated on benchmarks/baselines/tflm-cortex-m.json: TFLite-Micro with its reference kernels and with CMSIS-NN, two
-models, QEMU Cortex-M4. Code is split between kernels by us; a linked image of your own decides.
+The arena follows from TFLite-Micro's structures (`arena.py`). Code, stack and instructions are calibrated on
+benchmarks/baselines/tflm-cortex-m.json: TFLite-Micro with its reference kernels and with CMSIS-NN, two models, QEMU
+Cortex-M4. Code is split between kernels by us; a linked image of your own decides.
 """
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edgeflow.backends.protocol import Remedy
+from edgeflow.backends.tflm.arena import Arena, arena, scratch
+from edgeflow.backends.tflm.describe import describe
 from edgeflow.backends.tflm.model import ConvOptions, Kernel, Operator, TfliteModel
-from edgeflow.backends.tflm.plan import align, plan_memory
-from edgeflow.board import Core, McuBoard
+from edgeflow.backends.tflm.plan import ALIGNMENT, plan_memory
+from edgeflow.backends.tflm.structures import Build, Extension, Kernels, extension_of, round_up
+from edgeflow.board import McuBoard
 from edgeflow.resource import Resource, Source, SourceKind, Unit
 
-FLASH_BAND, RAM_BAND, TIME_BAND = 0.25, 0.15, 0.5
-BASELINE = "from TFLite-Micro on a Cortex-M4 (benchmarks/baselines)"
-
-
-class Kernels(enum.Enum):
-    """Which implementation of the operators is linked."""
-
-    REFERENCE = "reference"
-    CMSIS_NN = "cmsis-nn"
+FLASH_BAND, RAM_BAND, TIME_BAND = 0.25, 0.1, 0.5
+BASELINE = "measured on a Cortex-M4 (benchmarks/baselines)"
+STRUCTURES = "TFLite-Micro's 32-bit structures"
 
 
 @dataclass(frozen=True)
@@ -64,64 +61,21 @@ _CMSIS_NN = KernelCost(
 )
 _HELIUM_DENSE, _HELIUM_WINDOW = 150000 / 264192, 1814000 / 2656768
 
-# Bytes of TFLite-Micro's structures on a 32-bit target: they bring both baselines' arenas to within 1 %.
-_ARENA_BASE, _EVAL_TENSOR, _NODE = 160, 12, 32
-_STRUCTURES = {
-    Kernel.FULLY_CONNECTED: 64,
-    Kernel.CONV_2D: 92,
-    Kernel.DEPTHWISE_CONV_2D: 92,
-    Kernel.AVERAGE_POOL_2D: 64,
-    Kernel.MAX_POOL_2D: 64,
-    Kernel.RESHAPE: 36,
-}
-_OTHER_STRUCTURE, _PER_CHANNEL, _CMSIS_DENSE = 80, 8, 32
 # Bytes of the file beside its constants, to within a few percent of what the writer makes.
 _FILE_BASE, _FILE_TENSOR, _FILE_OPERATOR, _FILE_SCALE = 430, 98, 58, 12
 
 
-def chosen_kernels(option: str, board: McuBoard) -> Kernels:
-    """The option's kernels; `auto` takes CMSIS-NN but on cores without its instructions (ARMv6-M)."""
-    if option != "auto":
-        return Kernels(option)
-    return Kernels.REFERENCE if board.core.traps_unaligned else Kernels.CMSIS_NN
-
-
-def arena_bytes(model: TfliteModel, kernels: Kernels) -> int:
-    """The arena on a 32-bit target: planned tensors and the interpreter's structures."""
-    return plan_memory(model, scratch(model, kernels)).size + _structures(model, kernels)
-
-
-def scratch(model: TfliteModel, kernels: Kernels) -> dict[int, int]:
-    """Bytes that CMSIS-NN wants while an operator runs: two columns of int16 inputs for every CONV_2D but 1x1."""
-    if kernels is Kernels.REFERENCE:
-        return {}
-    found: dict[int, int] = {}
-    for index, operator in enumerate(model.operators):
-        if operator.kernel is Kernel.CONV_2D:
-            _, height, width, channels = model.tensors[operator.inputs[1]].shape
-            if height * width > 1:
-                found[index] = 4 * height * width * channels
-    return found
-
-
-def _structures(model: TfliteModel, kernels: Kernels) -> int:
-    total = _ARENA_BASE + _EVAL_TENSOR * len(model.tensors) + _NODE * len(model.operators)
-    for operator in model.operators:
-        total += _STRUCTURES.get(operator.kernel, _OTHER_STRUCTURE)
-        if isinstance(operator.options, ConvOptions):
-            total += align(_PER_CHANNEL * model.tensors[operator.output].shape[-1])
-        elif operator.kernel is Kernel.FULLY_CONNECTED:
-            scales = model.tensors[operator.inputs[1]].quantization
-            total += _CMSIS_DENSE if kernels is Kernels.CMSIS_NN else 0
-            total += align(_PER_CHANNEL * len(scales.scales)) if scales and len(scales.scales) > 1 else 0
-    return total
+def chosen_build(option: str, board: McuBoard) -> Build:
+    """The option's kernels on the board's core; `auto` takes CMSIS-NN, but the reference kernels for ARMv6-M."""
+    kernels = Kernels.REFERENCE if board.core.traps_unaligned else Kernels.CMSIS_NN
+    return Build(kernels if option == "auto" else Kernels(option), extension_of(board.core))
 
 
 def file_bytes(model: TfliteModel) -> int:
     """The size of the .tflite file, near enough for a verdict."""
     total = _FILE_BASE + _FILE_TENSOR * len(model.tensors) + _FILE_OPERATOR * len(model.operators)
     for tensor in model.tensors:
-        total += 0 if tensor.data is None else align(tensor.size)
+        total += 0 if tensor.data is None else round_up(tensor.size, ALIGNMENT)
         total += len(tensor.name.encode())
         total += _FILE_SCALE * (len(tensor.quantization.scales) - 1) if tensor.quantization else 0
     return total
@@ -144,33 +98,46 @@ def _stack(model: TfliteModel, kernels: Kernels) -> int:
     return cost.stack_window if windows else cost.stack_dense
 
 
-def _instructions(operator: Operator, kernels: Kernels, core: Core) -> float:
-    cost = _cost(kernels)
+def _instructions(operator: Operator, build: Build) -> float:
+    cost = _cost(build.kernels)
     dense, window = cost.dense, cost.window
-    if core is Core.CORTEX_M55 and kernels is Kernels.CMSIS_NN:
+    if build == Build(Kernels.CMSIS_NN, Extension.HELIUM):
         dense, window = _HELIUM_DENSE, _HELIUM_WINDOW
     return _PER_OPERATOR + operator.macs * (dense if operator.kernel is Kernel.FULLY_CONNECTED else window)
 
 
-def estimate(model: TfliteModel, board: McuBoard, kernels: Kernels) -> tuple[Resource, ...]:
+def estimate(model: TfliteModel, board: McuBoard, build: Build) -> tuple[Resource, ...]:
     """Totals first, then every layer's part (`flash`, `RAM` alive while it runs, `instructions`)."""
+    kernels = build.kernels
     file, code, stack = file_bytes(model), _code(model, kernels), _stack(model, kernels)
-    arena = arena_bytes(model, kernels)
-    work = sum(_instructions(one, kernels, board.core) for one in model.operators)
+    found = arena(describe(model), build)
+    work = sum(_instructions(one, build) for one in model.operators)
     flash = Source(
         SourceKind.ESTIMATED,
-        f"{file:,} B model + {code:,} B interpreter and {kernels.value} kernels {BASELINE}",
+        f"{file:,} B model + {code:,} B interpreter and {kernels.value} kernels, as {BASELINE}",
         FLASH_BAND,
     )
-    ram = Source(SourceKind.ESTIMATED, f"{arena:,} B arena + {stack:,} B stack {BASELINE}", RAM_BAND)
-    counted = Source(SourceKind.ESTIMATED, f"{kernels.value} kernels, instructions a MAC {BASELINE}", TIME_BAND)
+    ram = Source(SourceKind.ESTIMATED, f"{_told(found)} + {stack:,} B stack, as {BASELINE}", RAM_BAND)
+    counted = Source(SourceKind.ESTIMATED, f"{kernels.value} kernels, instructions a MAC as {BASELINE}", TIME_BAND)
     return (
         Resource("flash", file + code, Unit.BYTES, flash),
-        Resource("RAM", arena + stack, Unit.BYTES, ram),
+        Resource("RAM", found.needed + stack, Unit.BYTES, ram),
         Resource("instructions", work, Unit.INSTRUCTIONS, counted),
         _latency(work, board),
-        *_per_layer(model, board, kernels),
+        *_per_layer(model, build),
     )
+
+
+def _told(found: Arena) -> str:
+    """The arena in words."""
+    later = "" if found.needed - found.used < ALIGNMENT else f" while it is set up, then {found.used:,} B"
+    return f"{found.needed:,} B arena{later} ({STRUCTURES})"
+
+
+def arena_resource(model: TfliteModel, build: Build) -> Resource:
+    """What arena_used_bytes() will answer on the board, to stand beside the figure of this machine."""
+    source = Source(SourceKind.ESTIMATED, f"{STRUCTURES}, {build.kernels.value} kernels", RAM_BAND)
+    return Resource("arena on the board", arena(describe(model), build).used, Unit.BYTES, source)
 
 
 def _latency(instructions: float, board: McuBoard) -> Resource:
@@ -180,13 +147,14 @@ def _latency(instructions: float, board: McuBoard) -> Resource:
     return Resource("latency", instructions * cycles / board.clock, Unit.SECONDS, source)
 
 
-def _per_layer(model: TfliteModel, board: McuBoard, kernels: Kernels) -> tuple[Resource, ...]:
-    plan = plan_memory(model, scratch(model, kernels))
+def _per_layer(model: TfliteModel, build: Build) -> tuple[Resource, ...]:
+    facts = describe(model)
+    plan = plan_memory(facts, scratch(facts, build))
     found: list[Resource] = []
     for index, operator in enumerate(model.operators):
         layer, alive = operator.layer, plan.alive(index)
         detail = " + ".join(f"{one.title} {one.size} B" for one in alive) + " alive together"
-        work = _instructions(operator, kernels, board.core)
+        work = _instructions(operator, build)
         flash, ram = (Source(SourceKind.ESTIMATED, text, band) for text, band in (("", FLASH_BAND), (detail, RAM_BAND)))
         found += [
             Resource("flash", model.constants(operator), Unit.BYTES, flash, layer),
@@ -196,21 +164,22 @@ def _per_layer(model: TfliteModel, board: McuBoard, kernels: Kernels) -> tuple[R
     return tuple(found)
 
 
-def remedies(model: TfliteModel, kernels: Kernels) -> tuple[Remedy, ...]:
+def remedies(model: TfliteModel, build: Build) -> tuple[Remedy, ...]:
     """What halving the channels of the tensors at the arena's peak, or of the largest weights, would leave."""
-    extra = scratch(model, kernels)
-    plan = plan_memory(model, extra)
-    ram = plan.size + _structures(model, kernels) + _stack(model, kernels)
+    facts = describe(model)
+    extra = scratch(facts, build)
+    plan, found = plan_memory(facts, extra), arena(facts, build)
     makers = {one.output: one.layer for one in model.operators}
-    found: list[Remedy] = []
+    remedies: list[Remedy] = []
     for one in sorted(plan.alive(plan.peak()), key=lambda one: -one.size):
-        smaller = plan_memory(model, extra, {one.tensor: -(-one.size // 2)})
-        if one.tensor in makers and smaller.size < plan.size:
+        smaller = plan_memory(facts, extra, {one.tensor: -(-one.size // 2)}).size
+        left = Arena(smaller, found.structures, found.setup).needed
+        if one.tensor in makers and left < found.needed:
             change = f"halve the channels of '{makers[one.tensor]}'"
-            found.append(Remedy(change, "RAM", ram - plan.size + smaller.size))
-    flash = file_bytes(model) + _code(model, kernels)
+            remedies.append(Remedy(change, "RAM", left + _stack(model, build.kernels)))
+    flash = file_bytes(model) + _code(model, build.kernels)
     for operator in sorted(model.operators, key=lambda one: -model.constants(one))[:2]:
         if model.constants(operator) > 1:
             change = f"halve the outputs of '{operator.layer}'"
-            found.append(Remedy(change, "flash", flash - model.constants(operator) // 2))
-    return tuple(found)
+            remedies.append(Remedy(change, "flash", flash - model.constants(operator) // 2))
+    return tuple(remedies)

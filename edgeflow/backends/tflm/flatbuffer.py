@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import importlib
 import json
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, cast
 
 import numpy as np
 
 from edgeflow import __version__
 from edgeflow.backends.tflm.model import (
+    AxisOptions,
     ConvOptions,
     DenseOptions,
+    JoinOptions,
     Kernel,
     NoOptions,
     Operator,
@@ -19,8 +22,11 @@ from edgeflow.backends.tflm.model import (
     PoolOptions,
     Quantization,
     ReshapeOptions,
+    ResizeOptions,
+    SoftmaxOptions,
     Tensor,
     TfliteModel,
+    TransposeConvOptions,
 )
 from edgeflow.errors import MissingTool
 
@@ -103,46 +109,77 @@ def _quantization(fb: Any, quantization: Quantization) -> object:
 def _operator(fb: Any, operator: Operator, code: int) -> object:
     one = fb.OperatorT()
     one.opcodeIndex, one.inputs, one.outputs = code, _int32(operator.inputs), _int32((operator.output,))
-    table, options = _options(fb, operator.kernel, operator.options)
-    one.builtinOptionsType = int(getattr(fb.BuiltinOptions, table))
-    one.builtinOptions = options
+    if operator.kernel in _TABLES:
+        table, options = _options(fb, operator.kernel, operator.options)
+        one.builtinOptionsType = int(getattr(fb.BuiltinOptions, table))
+        one.builtinOptions = options
     return one
 
 
 def _options(fb: Any, kernel: Kernel, options: Options) -> tuple[str, Any]:
     """The name and the filled table of an operator's options."""
-    match options:
-        case ConvOptions():
-            table = "Conv2DOptions" if kernel is Kernel.CONV_2D else "DepthwiseConv2DOptions"
-            one = getattr(fb, f"{table}T")()
-            one.dilationHFactor, one.dilationWFactor = options.dilation
-            one.depthMultiplier = options.multiplier
-        case PoolOptions():
-            table, one = "Pool2DOptions", fb.Pool2DOptionsT()
-            one.filterHeight, one.filterWidth = options.window
-        case DenseOptions():
-            table, one = "FullyConnectedOptions", fb.FullyConnectedOptionsT()
-            one.keepNumDims = options.keep_axes
-        case ReshapeOptions():
-            table, one = "ReshapeOptions", fb.ReshapeOptionsT()
-            one.newShape = _int32(options.shape)
-        case NoOptions():
-            table = _TABLES[kernel]
-            one = getattr(fb, f"{table}T")()
-    if isinstance(options, ConvOptions | PoolOptions):
-        one.padding = int(fb.Padding.SAME if options.same else fb.Padding.VALID)
-        one.strideH, one.strideW = options.strides
-    if isinstance(options, ConvOptions | PoolOptions | DenseOptions):
-        one.fusedActivationFunction = int(getattr(fb.ActivationFunctionType, options.activation.value))
+    table = _TABLES[kernel]
+    one = getattr(fb, f"{table}T")()
+    for name, value in _fields(fb, options).items():
+        setattr(one, name, value)
     return table, one
 
 
+def _fields(fb: Any, options: Options) -> dict[str, Any]:
+    """The fields of an option table as the schema's object API calls them."""
+    found = dict(_OWN_FIELDS[type(options)](options))
+    if isinstance(options, ConvOptions | PoolOptions | TransposeConvOptions):
+        found["padding"] = int(fb.Padding.SAME if options.same else fb.Padding.VALID)
+        found["strideH"], found["strideW"] = options.strides
+    if isinstance(options, ConvOptions | PoolOptions | DenseOptions | JoinOptions):
+        found["fusedActivationFunction"] = int(getattr(fb.ActivationFunctionType, options.activation.value))
+    return found
+
+
+def _conv_fields(options: ConvOptions) -> dict[str, Any]:
+    more = {"depthMultiplier": options.multiplier} if options.multiplier else {}
+    return {"dilationHFactor": options.dilation[0], "dilationWFactor": options.dilation[1], **more}
+
+
+_OWN_FIELDS: Mapping[type, Callable[[Any], dict[str, Any]]] = {
+    ConvOptions: _conv_fields,
+    PoolOptions: lambda one: {"filterHeight": one.window[0], "filterWidth": one.window[1]},
+    DenseOptions: lambda one: {"keepNumDims": one.keep_axes},
+    ReshapeOptions: lambda one: {"newShape": _int32(one.shape)},
+    AxisOptions: lambda one: {"axis": one.axis},
+    ResizeOptions: lambda one: {"halfPixelCenters": one.half_pixel_centers},
+    SoftmaxOptions: lambda one: {"beta": one.beta},
+    JoinOptions: lambda one: {},
+    TransposeConvOptions: lambda one: {},
+    NoOptions: lambda one: {},
+}
+"""What each kind of options says besides padding, strides and activation."""
+
+
 _TABLES = {
+    Kernel.CONV_2D: "Conv2DOptions",
+    Kernel.DEPTHWISE_CONV_2D: "DepthwiseConv2DOptions",
+    Kernel.FULLY_CONNECTED: "FullyConnectedOptions",
+    Kernel.AVERAGE_POOL_2D: "Pool2DOptions",
+    Kernel.MAX_POOL_2D: "Pool2DOptions",
+    Kernel.RESHAPE: "ReshapeOptions",
     Kernel.PAD: "PadOptions",
     Kernel.PADV2: "PadV2Options",
     Kernel.MAXIMUM: "MaximumMinimumOptions",
     Kernel.MINIMUM: "MaximumMinimumOptions",
+    Kernel.ADD: "AddOptions",
+    Kernel.SUB: "SubOptions",
+    Kernel.MUL: "MulOptions",
+    Kernel.CONCATENATION: "ConcatenationOptions",
+    Kernel.TRANSPOSE: "TransposeOptions",
+    Kernel.STRIDED_SLICE: "StridedSliceOptions",
+    Kernel.RESIZE_NEAREST_NEIGHBOR: "ResizeNearestNeighborOptions",
+    Kernel.TRANSPOSE_CONV: "TransposeConvOptions",
+    Kernel.QUANTIZE: "QuantizeOptions",
+    Kernel.SOFTMAX: "SoftmaxOptions",
+    Kernel.GATHER: "GatherOptions",
 }
+"""The option table of each operator; LOGISTIC and TANH have none."""
 
 
 def _int32(values: tuple[int, ...]) -> object:

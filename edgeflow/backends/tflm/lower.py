@@ -7,30 +7,44 @@ tensorflow/lite/tools/versioning/op_version.cc.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from edgeflow.backends.tflm.arithmetic import INT8_HI, INT8_LO, is_clamp, only_value, scale_of
-from edgeflow.backends.tflm.chains import linear
-from edgeflow.backends.tflm.model import (
-    Activation,
-    Kernel,
-    NoOptions,
-    PoolOptions,
-    ReshapeOptions,
-    TensorKind,
-    TfliteModel,
+from edgeflow.backends.tflm.arithmetic import is_clamp, only_value, same_but_clamps, scale_of
+from edgeflow.backends.tflm.chains import Join, Spread, absorbed, find_joins, find_spreads, linear
+from edgeflow.backends.tflm.functions import lower_lut, lower_softmax, lower_threshold
+from edgeflow.backends.tflm.joined import lower_join, own_joins, refuse_join
+from edgeflow.backends.tflm.model import Activation, Kernel, NoOptions, TfliteModel
+from edgeflow.backends.tflm.moves import (
+    lower_concat,
+    lower_pad,
+    lower_reshape,
+    lower_slice,
+    lower_transpose,
+    lower_upsample,
 )
+from edgeflow.backends.tflm.pools import lower_average, lower_max_pool
+from edgeflow.backends.tflm.rescale import quantize_kernel
 from edgeflow.backends.tflm.storage import Storage, input_storage, zero_of
-from edgeflow.backends.tflm.sums import Window, check_sums, lower_sums, pair, place_window, why_not
+from edgeflow.backends.tflm.sums import check_sums, lower_sums, refuse, result_storage
+from edgeflow.backends.tflm.transposed import lower_transposed, transposable
+from edgeflow.backends.tflm.widths import INT8, INT16, Width
 from edgeflow.backends.tflm.writer import NARROWER, Refused, Writer, file_shape, layer_of, refusal
 from edgeflow.ir.graph import Graph, Node
 from edgeflow.ir.types import frozen_array
+from edgeflow.ops.concat import Concat
+from edgeflow.ops.lut import Lut
 from edgeflow.ops.maxpool import MaxPool
+from edgeflow.ops.pad import Pad
 from edgeflow.ops.requant import Requant
 from edgeflow.ops.reshape import Reshape
+from edgeflow.ops.slicing import Slice
+from edgeflow.ops.softmax import Softmax
+from edgeflow.ops.threshold import Threshold
+from edgeflow.ops.transpose import Transpose
+from edgeflow.ops.upsample import Upsample
 from edgeflow.semantics.verify import verify
 
 
@@ -52,13 +66,48 @@ class Lowered:
     refusals: tuple[Refusal, ...]
 
 
+@dataclass(frozen=True)
+class _Found:
+    """Which nodes belong together.
+
+    `own` are the joins that a kernel computes, `absorbed` what kernels do besides, `waiting` what other joins read.
+    """
+
+    makers: Mapping[str, Node]
+    joins: Mapping[str, Join]
+    own: Mapping[str, Join]
+    spreads: Mapping[str, Spread]
+    absorbed: set[str]
+    waiting: set[str]
+
+    @staticmethod
+    def of(graph: Graph, width: Width) -> _Found:
+        joins = find_joins(graph)
+        own = own_joins(graph, joins, width)
+        spreads = {
+            name: one for name, one in find_spreads(graph).items() if transposable(one, graph.tensor(one.source).label)
+        }
+        makers = {node.name: node for node in graph.nodes}
+        others = {name: join for name, join in joins.items() if name not in own}
+        return _Found(makers, joins, own, spreads, absorbed(own, spreads), absorbed(others, {}))
+
+
 def lower(graph: Graph) -> Lowered:
-    """Operators for every node of an adapted graph; nodes that nothing can be made of become refusals."""
-    writer = Writer(graph, verify(graph))
+    """Operators for every node of an adapted graph: int8 or, where only that is possible, int16."""
+    narrow = lower_in(graph, INT8)
+    if not narrow.refusals:
+        return narrow
+    wide = lower_in(graph, INT16)
+    return narrow if wide.refusals else wide
+
+
+def lower_in(graph: Graph, width: Width) -> Lowered:
+    """Operators for activations of one width; nodes that nothing can be made of become refusals."""
+    writer, found = Writer(graph, verify(graph), width), _Found.of(graph, width)
     refusals: list[Refusal] = []
     broken: set[str] = set()
     for one in graph.inputs:
-        storage, scale = input_storage(one.type.lo, one.type.hi, zero_of(one.label)), scale_of(one.label)
+        storage, scale = input_storage(one.type.lo, one.type.hi, zero_of(one.label), width), scale_of(one.label)
         if storage is None or scale is None:
             what = f"store an input in [{one.type.lo}, {one.type.hi}] with the unit {one.label} as int8"
             refusals.append(Refusal(refusal(what), one.name, NARROWER))
@@ -68,7 +117,7 @@ def lower(graph: Graph) -> Lowered:
     for node in graph.nodes:
         try:
             if not broken & set(node.inputs):
-                _lower_node(writer, node)
+                _lower_node(writer, found, node)
                 continue
         except Refused as refused:
             refusals.append(Refusal(refused.what, node.layer, refused.fix))
@@ -91,41 +140,74 @@ def _wide_outputs(writer: Writer, broken: set[str]) -> list[Refusal]:
         if output.tensor not in writer.places and output.tensor not in broken:
             bits = writer.graph.tensor(output.tensor).type.bits
             what = refusal(f"give {bits}-bit sums as the output '{output.name}': TFLite gives 8 bits")
-            fix = "end the model in a QActivation of 8 bits or fewer, or use backend c"
+            fix = "end the model in a QActivation of 8 bits or fewer, or use --backend c"
             found.append(Refusal(what, layer_of(writer.graph, output.tensor), fix))
     return found
 
 
-def _lower_node(writer: Writer, node: Node) -> None:
-    match node.op:
-        case Requant() as requant:
-            _requant(writer, node, requant)
-        case MaxPool() as pool:
-            _max_pool(writer, node, pool)
-        case Reshape():
-            place, storage = writer.source(node)
-            options = ReshapeOptions(file_shape(node.type.shape))
-            writer.operator(Kernel.RESHAPE, 1, (place,), writer.result(node, storage), options, node.layer)
-        case op if linear(op):
+def _lower_node(writer: Writer, found: _Found, node: Node) -> None:
+    if node.name in found.absorbed or node.name in found.waiting:
+        return
+    if isinstance(node.op, Requant):
+        _requant(writer, found, node, node.op)
+    elif node.name in found.joins:
+        if node.name not in found.own:
+            raise refuse_join(writer, found.joins[node.name])
+    elif linear(node.op):
+        if node.name not in found.spreads:
             check_sums(writer, node)
-        case op:
-            raise Refused(f"do {type(op).__name__} yet")
+    elif type(node.op) in _LOWERINGS:
+        _LOWERINGS[type(node.op)](writer, node)
+    else:
+        writer.source(node)
+        raise Refused(f"do {type(node.op).__name__}")
 
 
-def _requant(writer: Writer, node: Node, requant: Requant) -> None:
-    """With the sums that it rescales as one operator; a plain clamp as MAXIMUM and MINIMUM."""
-    producer = next((one for one in writer.graph.nodes if one.name == node.inputs[0]), None)
-    place = writer.places.get(node.inputs[0])
+_LOWERINGS: Mapping[type, Callable[[Writer, Node], None]] = {
+    MaxPool: lower_max_pool,
+    Reshape: lower_reshape,
+    Transpose: lower_transpose,
+    Pad: lower_pad,
+    Slice: lower_slice,
+    Concat: lower_concat,
+    Upsample: lower_upsample,
+    Softmax: lower_softmax,
+    Lut: lower_lut,
+    Threshold: lower_threshold,
+}
+
+
+def _requant(writer: Writer, found: _Found, node: Node, requant: Requant) -> None:
+    """With what it rescales as one operator; alone as QUANTIZE; a plain clamp as MAXIMUM and MINIMUM."""
+    source = node.inputs[0]
+    producer, place = found.makers.get(source), writer.places.get(source)
     if is_clamp(requant) and place is not None and writer.quantization(place).scales == (scale_of(node.label),):
         _clamp(writer, node, requant)
         return
-    if producer is None or not linear(producer.op):
-        writer.source(node)
-        raise Refused(why_not(requant, node) if node.type.shape else "rescale a tensor without axes")
+    if producer is None or not (linear(producer.op) or producer.name in found.own):
+        _quantize(writer, node, requant)
+        return
     if writer.graph.readers(producer.name) != (node,):
         what = f"rescale the sums of '{producer.layer}' twice: TFLite keeps 8 bits between layers"
         raise Refused(what, NARROWER)
-    lower_sums(writer, producer, node, requant)
+    if producer.name in found.own:
+        lower_join(writer, found.own[producer.name])
+    elif producer.name in found.spreads:
+        lower_transposed(writer, found.spreads[producer.name], node)
+    elif not lower_average(writer, producer, node):
+        lower_sums(writer, producer, node)
+
+
+def _quantize(writer: Writer, node: Node, requant: Requant) -> None:
+    """A Requant between stored tensors, where it is what QUANTIZE computes."""
+    place, _ = writer.source(node)
+    form = quantize_kernel(writer.graph.tensor(node.inputs[0]).label, node.label, writer.width)
+    if form is None or not same_but_clamps(requant, form):
+        raise refuse(requant, node) if node.type.shape else Refused("rescale a tensor without axes")
+    storage, activation = result_storage(node, requant, writer.width)
+    if activation is not Activation.NONE:
+        raise refuse(requant, node)
+    writer.operator(Kernel.QUANTIZE, (place,), writer.result(node, storage), NoOptions(), node.layer)
 
 
 def _clamp(writer: Writer, node: Node, requant: Requant) -> None:
@@ -140,20 +222,8 @@ def _clamp(writer: Writer, node: Node, requant: Requant) -> None:
         writer.places[node.name], writer.stored[node.name] = place, storage
     shape = (1,) * len(file_shape(node.type.shape))
     for kernel, end in ends:
-        byte = frozen_array(np.full(shape, min(max(end + storage.shift, INT8_LO), INT8_HI)))
-        limit = writer.constant(f"{node.layer}/limit", byte, TensorKind.INT8, writer.quantization(place))
+        byte = frozen_array(np.full(shape, min(max(end + storage.shift, storage.width.lo), storage.width.hi)))
+        limit = writer.constant(f"{node.layer}/limit", byte, storage.width.kind, writer.quantization(place))
         result = writer.result(node, storage)
-        writer.operator(kernel, 2, (place, limit), result, NoOptions(), node.layer)
+        writer.operator(kernel, (place, limit), result, NoOptions(), node.layer)
         place = result
-
-
-def _max_pool(writer: Writer, node: Node, pool: MaxPool) -> None:
-    place, storage = writer.source(node)
-    window = Window(pair(pool.window, 1), pair(pool.strides, 1), (1, 1), pair(pool.pads, (0, 0)))
-    place, same = place_window(writer, node, place, window, INT8_LO, same=True)
-    options = PoolOptions(same, window.strides, window.size, Activation.NONE)
-    result = writer.result(node, storage)
-    if writer.quantization(place) != writer.quantization(result):
-        raise Refused("change the unit in a pool: TFLite keeps its input's")
-    elements = node.type.size * window.size[0] * window.size[1]
-    writer.operator(Kernel.MAX_POOL_2D, 2, (place,), result, options, node.layer, elements)

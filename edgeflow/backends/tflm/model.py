@@ -12,13 +12,21 @@ from edgeflow.ir.types import Shape
 class TensorKind(enum.Enum):
     """A tensor's element type: its name in TFLite's schema."""
 
+    INT4 = "INT4"
     INT8 = "INT8"
+    INT16 = "INT16"
     INT32 = "INT32"
+    INT64 = "INT64"
+
+    @property
+    def bits(self) -> int:
+        """Bits of an element."""
+        return int(self.value.removeprefix("INT"))
 
     @property
     def size(self) -> int:
-        """Bytes of an element."""
-        return 1 if self is TensorKind.INT8 else 4
+        """Bytes of an element that takes whole ones."""
+        return self.bits // 8
 
 
 class Activation(enum.Enum):
@@ -26,6 +34,8 @@ class Activation(enum.Enum):
 
     NONE = "NONE"
     RELU = "RELU"
+    RELU6 = "RELU6"
+    RELU_N1_TO_1 = "RELU_N1_TO_1"
 
 
 class Kernel(enum.Enum):
@@ -41,6 +51,19 @@ class Kernel(enum.Enum):
     PADV2 = "PADV2"
     MAXIMUM = "MAXIMUM"
     MINIMUM = "MINIMUM"
+    ADD = "ADD"
+    SUB = "SUB"
+    MUL = "MUL"
+    CONCATENATION = "CONCATENATION"
+    TRANSPOSE = "TRANSPOSE"
+    STRIDED_SLICE = "STRIDED_SLICE"
+    RESIZE_NEAREST_NEIGHBOR = "RESIZE_NEAREST_NEIGHBOR"
+    TRANSPOSE_CONV = "TRANSPOSE_CONV"
+    QUANTIZE = "QUANTIZE"
+    SOFTMAX = "SOFTMAX"
+    LOGISTIC = "LOGISTIC"
+    TANH = "TANH"
+    GATHER = "GATHER"
 
     @property
     def method(self) -> str:
@@ -59,6 +82,19 @@ _METHODS = {
     Kernel.PADV2: "AddPadV2",
     Kernel.MAXIMUM: "AddMaximum",
     Kernel.MINIMUM: "AddMinimum",
+    Kernel.ADD: "AddAdd",
+    Kernel.SUB: "AddSub",
+    Kernel.MUL: "AddMul",
+    Kernel.CONCATENATION: "AddConcatenation",
+    Kernel.TRANSPOSE: "AddTranspose",
+    Kernel.STRIDED_SLICE: "AddStridedSlice",
+    Kernel.RESIZE_NEAREST_NEIGHBOR: "AddResizeNearestNeighbor",
+    Kernel.TRANSPOSE_CONV: "AddTransposeConv",
+    Kernel.QUANTIZE: "AddQuantize",
+    Kernel.SOFTMAX: "AddSoftmax",
+    Kernel.LOGISTIC: "AddLogistic",
+    Kernel.TANH: "AddTanh",
+    Kernel.GATHER: "AddGather",
 }
 
 
@@ -84,7 +120,7 @@ class Tensor:
     @property
     def size(self) -> int:
         """Bytes."""
-        return math.prod(self.shape) * self.kind.size
+        return -(-math.prod(self.shape) * self.kind.bits // 8)
 
 
 @dataclass(frozen=True)
@@ -124,11 +160,58 @@ class ReshapeOptions:
 
 
 @dataclass(frozen=True)
+class JoinOptions:
+    """Options of ADD, SUB and MUL."""
+
+    activation: Activation
+
+
+@dataclass(frozen=True)
+class AxisOptions:
+    """Options of CONCATENATION and GATHER."""
+
+    axis: int
+
+
+@dataclass(frozen=True)
+class ResizeOptions:
+    """Options of RESIZE_NEAREST_NEIGHBOR."""
+
+    half_pixel_centers: bool
+
+
+@dataclass(frozen=True)
+class TransposeConvOptions:
+    """Options of TRANSPOSE_CONV; strides are (vertical, horizontal)."""
+
+    same: bool
+    strides: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class SoftmaxOptions:
+    """Options of SOFTMAX; beta is a float32 number."""
+
+    beta: float
+
+
+@dataclass(frozen=True)
 class NoOptions:
-    """For operators whose schema table has no field."""
+    """For operators whose schema table has no field, or only fields whose defaults are meant."""
 
 
-Options = ConvOptions | PoolOptions | DenseOptions | ReshapeOptions | NoOptions
+Options = (
+    ConvOptions
+    | PoolOptions
+    | DenseOptions
+    | ReshapeOptions
+    | JoinOptions
+    | AxisOptions
+    | ResizeOptions
+    | TransposeConvOptions
+    | SoftmaxOptions
+    | NoOptions
+)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ worst the tie, which rounds away from zero as the odd x did. Beyond, two less co
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import cast
 
 import numpy as np
 
@@ -51,7 +50,7 @@ def off_ties(node: Node, after: Node, source: Bounds, shape: Shape) -> tuple[Nod
         return None
     stage = Stage(frozen_array(shift + 1), Rounding.HALF_AWAY)
     return (
-        replace(node, op=odd, label=_finer(node.label)),
+        replace(node, op=odd, label=finer(node.label, frozen_array([2]))),
         replace(after, op=replace(requant, stages=(stage,))),
     )
 
@@ -79,12 +78,13 @@ def _within(op: Conv | Dense, source: Bounds, shape: Shape) -> bool:
     return max(-int(bounds.lo.min()), int(bounds.hi.max())) < ODD_LIMIT
 
 
-def _finer(label: Label) -> Label:
-    """Half the unit."""
+def finer(label: Label, times: IntArray) -> Label:
+    """The unit of sums whose weights are taken `times`, powers of two (or 0), one entry or one a channel."""
+    more = np.frexp(np.maximum(times, 1).astype(np.float64))[1].astype(np.int64) - 1
     match label:
-        case Dyadic(int() as frac):
-            return Dyadic(frac + 1)
         case Dyadic(frac):
-            return Dyadic(tuple(one + 1 for one in cast(tuple[int, ...], frac)))
+            found = tuple((np.atleast_1d(np.asarray(frac, dtype=np.int64)) + more).tolist())
+            return Dyadic(found[0] if len(set(found)) == 1 else found)
         case Affine(scale, zero):
-            return Affine(scale / 2, zero * 2)
+            least = 1 << int(more.min())
+            return Affine(scale / least, zero * least)

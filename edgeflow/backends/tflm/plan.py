@@ -1,26 +1,34 @@
 """TFLite-Micro's memory plan for a model's tensors: largest first, each at the lowest free offset, 16 bytes aligned.
 
-(GreedyMemoryPlanner in tensorflow/lite/micro/memory_planner; MicroArenaBufferAlignment.)
+(GreedyMemoryPlanner in tensorflow/lite/micro/memory_planner, fed by micro_allocation_info.cc.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from edgeflow.backends.tflm.model import TfliteModel
+from edgeflow.backends.tflm.describe import Description
+from edgeflow.backends.tflm.structures import round_up
 
-_ALIGNMENT = 16
+ALIGNMENT = 16
+"""Of every buffer (MicroArenaBufferAlignment)."""
 
 
-def align(size: int) -> int:
-    """The next multiple of the arena's alignment."""
-    return -(-size // _ALIGNMENT) * _ALIGNMENT
+@dataclass(frozen=True)
+class Scratch:
+    """Memory that an operator (by its number) asks for while it runs."""
+
+    operator: int
+    size: int
 
 
 @dataclass(frozen=True)
 class Placed:
-    """A tensor (or, with `tensor` -1, an operator's scratch memory) and the operators during which it is alive."""
+    """A tensor (or, with `tensor` -1, an operator's scratch memory) and the operators during which it is alive.
+
+    Inputs are alive before the first operator: from -1.
+    """
 
     tensor: int
     title: str
@@ -44,33 +52,43 @@ class Plan:
     def peak(self) -> int:
         """The operator during which most bytes are alive."""
         steps = range(max((one.last for one in self.placed), default=0) + 1)
-        return max(steps, key=lambda step: sum(one.size for one in self.alive(step)))
+        return max(steps, key=lambda step: sum(one.size for one in self.alive(step)), default=0)
 
 
-def plan_memory(model: TfliteModel, scratch: Mapping[int, int], sizes: Mapping[int, int] | None = None) -> Plan:
-    """The plan. `scratch` gives operators extra bytes while they run; `sizes` overrides tensors' bytes (what if)."""
-    end = len(model.operators) - 1
-    lives: dict[int, tuple[int, int]] = dict.fromkeys(model.inputs, (0, 0))
-    for index, operator in enumerate(model.operators):
-        lives[operator.output] = (index, index)
-        for place in operator.inputs:
-            if place in lives:
-                lives[place] = (lives[place][0], index)
-    for place in model.outputs:
-        lives[place] = (lives[place][0], max(end, 0))
+def plan_memory(model: Description, scratch: Sequence[Scratch], sizes: Mapping[int, int] | None = None) -> Plan:
+    """The plan. `sizes` overrides tensors' bytes (what if)."""
     wanted = [
-        (align((sizes or {}).get(place, model.tensors[place].size)), place, model.tensors[place].name, *life)
-        for place, life in lives.items()
+        Placed(place, model.tensors[place].name, 0, round_up(size, ALIGNMENT), *life)
+        for place, life in _lives(model).items()
+        if (size := (sizes or {}).get(place, model.tensors[place].size))
     ]
     wanted += [
-        (align(size), -1, f"scratch of {model.operators[index].layer}", index, index) for index, size in scratch.items()
+        Placed(-1, f"scratch of {model.operators[one.operator].layer}", 0, size, one.operator, one.operator)
+        for one in scratch
+        if (size := round_up(one.size, ALIGNMENT))
     ]
-    wanted.sort(key=lambda one: (-one[0], one[3], one[1]))
     placed: list[Placed] = []
-    for size, place, title, first, last in wanted:
-        others = [one for one in placed if one.first <= last and first <= one.last]
-        placed.append(Placed(place, title, _lowest_gap(others, size), size, first, last))
+    wanted.reverse()  # of equal sizes the planner takes the last first
+    for one in sorted(wanted, key=lambda one: -one.size):
+        others = [other for other in placed if other.first <= one.last and one.first <= other.last]
+        offset = _lowest_gap(others, one.size)
+        placed.append(Placed(one.tensor, one.title, offset, one.size, one.first, one.last))
     return Plan(tuple(placed), max((one.offset + one.size for one in placed), default=0))
+
+
+def _lives(model: Description) -> dict[int, tuple[int, int]]:
+    """First and last operator of every tensor that is not a constant, in the tensors' order."""
+    first = dict.fromkeys((*model.inputs, *model.outputs), -1)
+    last = dict(first)
+    for index, operator in enumerate(model.operators):
+        first |= dict.fromkeys(operator.outputs, index)
+        last |= dict.fromkeys((*operator.inputs, *operator.outputs), index)
+    last |= dict.fromkeys(model.outputs, len(model.operators) - 1)
+    return {
+        place: (first.get(place, -1), last.get(place, -1))
+        for place, tensor in enumerate(model.tensors)
+        if not tensor.constant
+    }
 
 
 def _lowest_gap(others: list[Placed], size: int) -> int:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgeflow.errors import EdgeflowError, InvalidGraph, Unsupported
 from edgeflow.frontends.qkeras.content import Content, read_content
+from edgeflow.frontends.qkeras.doubts import Doubt
 from edgeflow.frontends.qkeras.fields import is_list, shown
 from edgeflow.frontends.qkeras.importer import Importer, Value
 from edgeflow.frontends.qkeras.layers import LAYERS, MOVES_ONLY, import_layer, unknown_layer
@@ -21,7 +22,15 @@ from edgeflow.semantics.verify import LARGEST_TENSOR
 
 _MOST_AXES = 8
 _QUANTIZE_INPUT = 'put QActivation("quantized_bits(8, 0, alpha=1)") right after the input'
-_DECLARE = f'{_QUANTIZE_INPUT}, or say what the data is: edgeflow import --input "quantized_bits(8, 0, alpha=1)"'
+_DECLARE = f'{_QUANTIZE_INPUT}, or say what the data is: --input "quantized_bits(8, 0, alpha=1)"'
+
+
+@dataclass(frozen=True)
+class Import:
+    """A graph, and where the float32 of the model that it came from may decide otherwise."""
+
+    graph: Graph
+    doubts: tuple[Doubt, ...]
 
 
 def load_qkeras(path: Path, weights: Path | None = None, declared: Steps | None = None) -> Graph:
@@ -31,6 +40,11 @@ def load_qkeras(path: Path, weights: Path | None = None, declared: Steps | None 
     Raises EdgeflowError; Unsupported for what cannot be exact.
     """
     return import_content(read_content(path, weights), str(path), declared)
+
+
+def load_with_doubts(path: Path, declared: Steps | None = None) -> Import:
+    """As load_qkeras, for a `.keras` or `.h5` file, with the places where float32 may decide otherwise."""
+    return import_with_doubts(read_content(path), str(path), declared)
 
 
 def declared_input(text: str) -> Steps:
@@ -47,26 +61,35 @@ def declared_input(text: str) -> Steps:
 
 def import_content(content: Content, where: str, declared: Steps | None = None) -> Graph:
     """The verified graph of a file's content; `where` names the file in errors, `declared` is as in load_qkeras."""
+    return import_with_doubts(content, where, declared).graph
+
+
+def import_with_doubts(content: Content, where: str, declared: Steps | None = None) -> Import:
+    """As import_content, with the places where float32 may decide otherwise."""
     model = read_model(content, where)
     _reject_unknown_layers(model)
     importer = Importer(model.name)
     quantizers = _input_quantizers(model)
+    if declared is not None:
+        _reject_idle_declaration(model, quantizers)
     values = {
         call.ref: _import_input(importer, call.layer, quantizers.get(call.ref), declared)
         for call in model.calls
         if call.layer.kind == "InputLayer"
     }
     count = len({call.layer.index for call in model.calls})
+    doubts: list[Doubt] = []
     readers = Counter([*(ref for call in model.calls for ref in call.inputs), *model.outputs])
     for call in model.calls:
         if call.ref in values:
             continue
         inputs = tuple(values[ref] for ref in call.inputs)
         value = import_layer(importer, call.layer, inputs, f"layer {call.layer.index + 1} of {count}")
+        doubts += (replace(one, layer=call.layer.name) for one in importer.doubts[len(doubts) :])
         values[call.ref] = value if readers[call.ref] == 1 else replace(value, terms=None)
     _name_outputs(importer, model, values)
     try:
-        return importer.builder.finish()
+        return Import(importer.builder.finish(), tuple(doubts))
     except InvalidGraph as error:
         raise Unsupported(error.what, where=error.where, fix=error.fix) from None
 
@@ -79,16 +102,30 @@ def _reject_unknown_layers(model: Model) -> None:
             raise unknown_layer(call.layer, f"layer {call.layer.index + 1} of {count}")
 
 
-def _import_input(importer: Importer, layer: Layer, steps: Activation | None, declared: Steps | None) -> Value:
+def _reject_idle_declaration(model: Model, quantizers: Mapping[Ref, tuple[Layer, Activation]]) -> None:
+    """Refuses `--input` for a model whose every input has a quantizer of its own."""
+    if model.inputs and all(ref in quantizers for ref in model.inputs):
+        layer = quantizers[model.inputs[0]][0]
+        raise EdgeflowError(
+            "it quantizes the model's input itself, so --input says nothing",
+            where=layer.where,
+            fix="leave out --input",
+        )
+
+
+def _import_input(
+    importer: Importer, layer: Layer, quantizer: tuple[Layer, Activation] | None, declared: Steps | None
+) -> Value:
     """Declares a graph input: the integers behind the input quantizer, under the Keras input's name.
 
     An input that no layer quantizes is what `declared` says: its real values are those integers already.
     """
-    if steps is None:
+    if quantizer is None:
         if declared is None:
             raise Unsupported("nothing quantizes this input", where=layer.where, fix=_DECLARE)
         kind = TensorType(_input_shape(layer), declared.lo, declared.hi)
         return Value(importer.builder.input(layer.name, kind, Dyadic(declared.unit)))
+    steps = quantizer[1]
     if not isinstance(steps, Steps) or steps.offset or steps.finest is not None:
         raise Unsupported(
             "its quantizer is not a plain one, from real numbers to the nearest step",
@@ -103,10 +140,10 @@ def _import_input(importer: Importer, layer: Layer, steps: Activation | None, de
     return Value(importer.builder.input(layer.name, kind, Dyadic(steps.unit)), unquantized=steps)
 
 
-def _input_quantizers(model: Model) -> Mapping[Ref, Activation]:
-    """For each input the first quantizer that reads it, directly or through layers that only move values."""
+def _input_quantizers(model: Model) -> Mapping[Ref, tuple[Layer, Activation]]:
+    """For each input the first layer that quantizes it, directly or behind layers that only move values, and how."""
     origins = {ref: ref for ref in model.inputs}
-    found: dict[Ref, Activation] = {}
+    found: dict[Ref, tuple[Layer, Activation]] = {}
     for call in model.calls:
         carried = [origins[ref] for ref in call.inputs if ref in origins]
         if not carried:
@@ -116,7 +153,7 @@ def _input_quantizers(model: Model) -> Mapping[Ref, Activation]:
             if steps is None:
                 origins[call.ref] = carried[0]
             else:
-                found.setdefault(carried[0], steps)
+                found.setdefault(carried[0], (call.layer, steps))
         elif call.layer.kind in MOVES_ONLY:
             origins[call.ref] = carried[0]
     return found

@@ -105,7 +105,9 @@ def import_separable(importer: Importer, layer: Layer, inputs: tuple[Value, ...]
                 fix="give the depthwise_quantizer alpha=1 or 'auto_po2'",
             )
         scale = np.asarray(1.0 if kernel.scale is None else kernel.scale, dtype=np.float64)
-        kernel = replace(kernel, scale=scale * float(first.real.scale[0]))
+        importer.rounds(tensor)
+        roundings = kernel.roundings + first.real.roundings
+        kernel = replace(kernel, scale=scale * float(first.real.scale[0]), roundings=roundings)
     bias = read_bias(layer, SEPARABLE_BIAS, filters)
     weights = place(layer, kernel, kernel.frac + importer.frac(source), bias)
     op = Conv(weights.kernel, weights.bias, ones, ((0, 0),) * rank, ones)

@@ -17,7 +17,7 @@ from edgeflow.frontends.qkeras.content import Float32Array
 from edgeflow.frontends.qkeras.depthwise import import_depthwise
 from edgeflow.frontends.qkeras.linear import import_conv, import_dense
 from edgeflow.frontends.qkeras.model import Layer
-from edgeflow.frontends.qkeras.normalization import epsilon, square_root, stored_vector
+from edgeflow.frontends.qkeras.normalization import ROUNDINGS, epsilon, square_root, stored_vector
 from edgeflow.frontends.qkeras.parameters import (
     BIAS,
     DEPTHWISE,
@@ -54,13 +54,16 @@ class _Normalization:
         root = np.sqrt(self.variance + np.float32(float(self.epsilon)))
         return (np.float32(1) / root * self.gamma).astype(np.float32)
 
-    def exact_bias(self, layer: Layer) -> tuple[Fraction, ...]:
+    def exact_bias(self, layer: Layer) -> Bias:
         """The folded bias in real arithmetic on the stored parameters."""
         columns = (self.gamma, self.beta, self.mean, self.variance, self.bias)
-        return tuple(
-            gamma / square_root(variance + self.epsilon, layer) * (bias - mean) + beta
-            for gamma, beta, mean, variance, bias in zip(*(fractions(one) for one in columns), strict=True)
-        )
+        values: list[Fraction] = []
+        sizes: list[Fraction] = []
+        for gamma, beta, mean, variance, bias in zip(*(fractions(one) for one in columns), strict=True):
+            inverse = gamma / square_root(variance + self.epsilon, layer)
+            values.append(inverse * (bias - mean) + beta)
+            sizes.append(abs(inverse * (bias - mean)) + abs(beta))
+        return real_bias(tuple(values), tuple(sizes), ROUNDINGS)
 
 
 def folded_weights(layer: Layer, part: Part, shape: Shape, outputs: int) -> tuple[Codes, Bias]:
@@ -77,7 +80,7 @@ def folded_weights(layer: Layer, part: Part, shape: Shape, outputs: int) -> tupl
     )
     quantizer = read_weight_quantizer(layer.fields.raw(BIAS.quantizer), layer.where, BIAS.role)
     if quantizer is None:
-        return kernel, real_bias(norm.exact_bias(layer))
+        return kernel, norm.exact_bias(layer)
     product = inverse * (norm.bias - norm.mean)
     sums = (product + norm.beta).astype(np.float32)
     doubt = (np.abs(product) * _DOUBT + np.abs(sums) * _ULP).astype(np.float32)

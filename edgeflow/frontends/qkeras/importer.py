@@ -10,6 +10,7 @@ import numpy as np
 from edgeflow.errors import Unsupported
 from edgeflow.frontends.qkeras import stairs
 from edgeflow.frontends.qkeras.division import divide
+from edgeflow.frontends.qkeras.doubts import Doubt
 from edgeflow.frontends.qkeras.exactness import float32_agrees
 from edgeflow.frontends.qkeras.model import Layer
 from edgeflow.frontends.qkeras.quantizers import Activation, Curve, Relu, Steps
@@ -25,7 +26,6 @@ from edgeflow.semantics.verify import LARGEST_TENSOR
 FLOAT32_EXACT = 1 << 24
 _SMALL_TABLE = 256
 _CHUNK = 1 << 20
-_QUANTIZE_IT = 'put QActivation("quantized_bits(8, 2, alpha=1)") or quantized_relu right before it'
 _NO_CLIP = (None, None)
 
 
@@ -34,6 +34,8 @@ class Importer:
 
     def __init__(self, name: str) -> None:
         self.builder = GraphBuilder(name)
+        self.doubts: list[Doubt] = []
+        self._rounded: set[str] = set()
 
     def shape(self, value: Value) -> Shape:
         """The tensor's shape, without the batch axis."""
@@ -94,6 +96,11 @@ class Importer:
     def align(self, tensor: str, frac: IntArray, layer: Layer) -> str:
         """The same values in the finer unit `frac` (scalar or one a channel): an exact left shift."""
         return self.shift_left(tensor, np.asarray(frac) - self.frac(tensor), np.asarray(frac), layer)
+
+    def rounds(self, tensor: str) -> str:
+        """Notes that float32 rounds the sums of `tensor`, which real factors make of exact values; gives it back."""
+        self._rounded.add(tensor)
+        return tensor
 
     def shift_left(self, tensor: str, by: IntArray, frac: IntArray, layer: Layer) -> str:
         """Adds `tensor << by` labelled `frac`, unless it changes nothing."""
@@ -199,13 +206,19 @@ class Importer:
         found, at = self._reached(value.tensor, real, activation, layer)
         if isinstance(activation, Steps):
             self._reject_far(value.tensor, real, activation, layer)
-        if not self._float32_holds(value.tensor, real, found, at, activation):
-            self.builder.meaning = Meaning.REAL
-        scale = self._units(value.tensor, real)[0]
+        holds = self._float32_holds(value.tensor, real, found, at, activation)
+        scale, shift = self._units(value.tensor, real)
         op = stairs.as_requant(found, at, scale)
         if op is None:
-            return self._count(value.tensor, found, at, activation.unit, layer, name)
-        return Value(self.add(op, (value.tensor,), np.asarray(activation.unit), layer, name), terms=OFF_GRID)
+            result = self._count(value.tensor, found, at, activation.unit, layer, name)
+        else:
+            result = Value(self.add(op, (value.tensor,), np.asarray(activation.unit), layer, name), terms=OFF_GRID)
+        if not holds:
+            self.builder.meaning = Meaning.REAL
+            self.doubts.append(
+                Doubt(result.tensor, value.tensor, scale, shift, real, found, activation, frozenset(self._rounded))
+            )
+        return result
 
     def _units(self, tensor: str, real: RealMap) -> tuple[tuple[Fraction, ...], tuple[Fraction, ...]]:
         """Scale and shift of every channel, a unit of the integers included."""
@@ -283,12 +296,7 @@ class Importer:
         """The integers of a map that loses nothing: dyadic factors, and at most a ReLU at 0 behind them."""
         exact = self._dyadic(value.tensor, real)
         if exact is None or real.most is not None or real.least not in (None, 0):
-            raise Unsupported(
-                "it reads a result with real factors (batch normalization, a float scale or bias) that nothing "
-                "has quantized",
-                where=layer.where,
-                fix=_QUANTIZE_IT,
-            )
+            raise real.unsettled(layer)
         multiplier, bias, frac = exact
         most = 2 * FLOAT32_EXACT
         lo = 0 if real.least == 0 else -most

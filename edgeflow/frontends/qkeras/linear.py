@@ -73,6 +73,8 @@ def finish(importer: Importer, layer: Layer, sums: SumBounds, tensor: str, real:
     importer.reject_beyond_float32(sums.magnitude, layer)
     frac = importer.frac(tensor)
     largest = np.maximum(-sums.partial_lo, sums.partial_hi).astype(np.float64)
+    if real is not None and real.scale != (1,):
+        importer.rounds(tensor)
     value = Value(tensor, terms=Terms(int(frac.max()), float(np.ldexp(largest, -frac).max())), real=real)
     return apply_activation(importer, layer, value, f"{layer.name}_act")
 

@@ -17,6 +17,8 @@ from edgeflow.frontends.qkeras.quantizers import Relu, read_weight_quantizer
 _NAMES = ("gamma", "beta", "mean", "variance")
 _ROOT_BITS = 160
 _DOUBT = np.float32(2.0**-21)
+ROUNDINGS = 16
+"""TensorFlow's 1 / sqrt is good to 2 units in the last place; around it stand two sums and three products."""
 
 
 def import_batch_norm(importer: Importer, layer: Layer, inputs: tuple[Value, ...]) -> Value:
@@ -97,8 +99,14 @@ def _scaled(
         )
     moved = [m * i for m, i in zip(mean, inverse, strict=True)]
     shift = tuple(b - m for b, m in zip(beta, moved, strict=True))
-    own = RealMap(tuple(inverse), shift, exact=exact and all(map(_in_float32, (*moved, *shift))))
-    return Value(value.tensor, real=own if owed is None else owed.then(own.scale, own.shift))
+    own = RealMap(
+        tuple(inverse),
+        shift,
+        exact=exact and all(map(_in_float32, (*moved, *shift))),
+        size=tuple(abs(b) + abs(m) for b, m in zip(beta, moved, strict=True)),
+        roundings=ROUNDINGS,
+    )
+    return Value(value.tensor, real=own if owed is None else owed.then(own))
 
 
 def _in_float32(value: Fraction) -> bool:

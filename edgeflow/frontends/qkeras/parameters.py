@@ -13,7 +13,7 @@ from edgeflow.errors import EdgeflowError, Unsupported
 from edgeflow.frontends.qkeras.content import Float32Array
 from edgeflow.frontends.qkeras.model import Layer
 from edgeflow.frontends.qkeras.quantizers import Codes, read_weight_quantizer
-from edgeflow.frontends.qkeras.values import RealMap
+from edgeflow.frontends.qkeras.values import OWN_ROUNDINGS, RealMap
 from edgeflow.ir.types import IntArray, Shape, frozen_array
 
 MOST_UNITS = 1 << 20
@@ -50,12 +50,14 @@ class Bias:
     """A bias as codes * 2**-needed, one entry an output channel, trailing zero bits removed; or as exact reals.
 
     `needed` is far below any frac where the code is 0. `reals` is set when no common dyadic unit is meant: a
-    float bias, or one whose quantizer has a real scale.
+    float bias, or one whose quantizer has a real scale. `sizes` and `roundings` are then those of a RealMap.
     """
 
     codes: IntArray
     needed: IntArray
     reals: tuple[Fraction, ...] | None = None
+    sizes: tuple[Fraction, ...] = ()
+    roundings: int = 0
 
     def exact(self) -> tuple[Fraction, ...]:
         """The values as reals."""
@@ -86,7 +88,11 @@ def place(layer: Layer, kernel: Codes, products: IntArray, bias: Bias) -> Weight
     if kernel.scale is not None or bias.reals is not None:
         scale = (Fraction(1),) if kernel.scale is None else fractions(kernel.scale)
         zeros = frozen_array(np.zeros(outputs, dtype=np.int64))
-        return Weights(frozen_array(kernel.codes), zeros, products, RealMap(scale, bias.exact()))
+        sums = 0 if kernel.scale is None else kernel.roundings + kernel.codes.size // outputs
+        roundings = OWN_ROUNDINGS + bias.roundings + sums
+        alone = kernel.scale is None and layer.fields.raw(BIAS.quantizer) is None
+        real = RealMap(scale, bias.exact(), size=bias.sizes, roundings=roundings, bias_of=layer if alone else None)
+        return Weights(frozen_array(kernel.codes), zeros, products, real)
     frac = np.maximum(products, bias.needed if products.ndim else bias.needed.max())
     shift = frac - products
     up = np.where(bias.codes == 0, 0, frac - bias.needed)
@@ -151,10 +157,10 @@ def no_bias(outputs: int) -> Bias:
     return Bias(np.zeros(outputs, dtype=np.int64), lowest)
 
 
-def real_bias(values: tuple[Fraction, ...]) -> Bias:
-    """A bias that nothing quantizes, unless it is all zero."""
+def real_bias(values: tuple[Fraction, ...], sizes: tuple[Fraction, ...] = (), roundings: int = 0) -> Bias:
+    """A bias that nothing quantizes, unless it is all zero; the rest as in Bias."""
     none = no_bias(len(values))
-    return Bias(none.codes, none.needed, values) if any(values) else none
+    return Bias(none.codes, none.needed, values, sizes, roundings) if any(values) or any(sizes) else none
 
 
 def code_bias(bias: Codes) -> Bias:
@@ -167,7 +173,8 @@ def code_bias(bias: Codes) -> Bias:
     if bias.scale is None:
         return dyadic
     scale = np.broadcast_to(bias.scale, bias.codes.shape)
-    return real_bias(tuple(one * by for one, by in zip(dyadic.exact(), fractions(scale), strict=True)))
+    values = tuple(one * by for one, by in zip(dyadic.exact(), fractions(scale), strict=True))
+    return real_bias(values, roundings=bias.roundings)
 
 
 def stored(layer: Layer, part: Part, shape: Shape) -> Float32Array:

@@ -13,7 +13,7 @@ from edgeflow.frontends.qkeras.activations import apply_activation
 from edgeflow.frontends.qkeras.importer import FLOAT32_EXACT, Importer, requant
 from edgeflow.frontends.qkeras.model import Layer
 from edgeflow.frontends.qkeras.quantizers import Codes, read_weight_quantizer
-from edgeflow.frontends.qkeras.values import RealMap, Value
+from edgeflow.frontends.qkeras.values import OWN_ROUNDINGS, RealMap, Value
 from edgeflow.frontends.qkeras.windows import MOST_WINDOW, conv_pads, spatial_shape
 from edgeflow.ir.types import IntArray, Shape
 from edgeflow.ops.maxpool import MaxPool
@@ -123,7 +123,7 @@ def _times(importer: Importer, layer: Layer, tensor: str, inverse: Codes, times:
     if inverse.scale is None:
         return Value(result)
     scale = Fraction(float(np.asarray(inverse.scale).reshape(-1)[0]))
-    return Value(result, real=RealMap((scale,), (Fraction(0),)))
+    return Value(result, real=RealMap((scale,), (Fraction(0),), roundings=OWN_ROUNDINGS + inverse.roundings))
 
 
 def _average(importer: Importer, layer: Layer, value: Value, pool: SumPool, counts: IntArray) -> Value:
@@ -133,18 +133,19 @@ def _average(importer: Importer, layer: Layer, value: Value, pool: SumPool, coun
         value = Value(importer.settle(value, layer))
     frac = importer.frac(value.tensor)
     importer.reject_beyond_float32(int(importer.reach(value.tensor).max()) * most, layer)
-    real = None if value.real is None else replace(value.real, exact=False)
+    real = None if value.real is None else replace(value.real, exact=False, roundings=value.real.roundings + most + 2)
     if (counts == most).all():
         if most & (most - 1) == 0:
             tensor = importer.add(pool, (value.tensor,), frac + most.bit_length() - 1, layer)
-            return Value(tensor, real=real)
+            return Value(importer.rounds(tensor), real=real)
         counts = np.array([most])
     else:
         counts = counts[..., None]
     if real is None:
         return Value(importer.add(pool, (value.tensor,), frac, layer), divisor=counts, pool=layer)
     scale = tuple(one / most for one in real.scale)
-    return Value(importer.add(pool, (value.tensor,), frac, layer), real=replace(real, scale=scale))
+    tensor = importer.add(pool, (value.tensor,), frac, layer)
+    return Value(importer.rounds(tensor), real=replace(real, scale=scale))
 
 
 def _under_real(importer: Importer, layer: Layer, value: Value, *, rising: bool = False) -> tuple[str, RealMap | None]:

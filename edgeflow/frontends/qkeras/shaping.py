@@ -148,7 +148,8 @@ def _spread_channels(importer: Importer, layer: Layer, value: Value, before: int
         return Value(importer.one_unit(value, layer))
     scale, shift = real.channels(before)
     times = after // before
-    return replace(value, real=replace(real, scale=scale * times, shift=shift * times))
+    size = real.sizes(before) * times
+    return replace(value, real=replace(real, scale=scale * times, shift=shift * times, size=size))
 
 
 def _of_rank(importer: Importer, layer: Layer, value: Value, rank: int) -> Shape:

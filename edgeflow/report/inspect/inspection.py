@@ -10,7 +10,7 @@ from typing import cast
 import numpy as np
 
 from edgeflow.ir.graph import Bounds, Graph, Meaning, Node, Op
-from edgeflow.ir.types import IntArray, Shape, interval_bits
+from edgeflow.ir.types import Affine, IntArray, Shape, interval_bits
 from edgeflow.ops.add import Add
 from edgeflow.ops.conv import Conv
 from edgeflow.ops.dense import Dense
@@ -27,9 +27,10 @@ from edgeflow.semantics.verify import verify
 
 MEANINGS: Mapping[Meaning, str] = {
     Meaning.EXACT: "equals the trained model's own predictions, bit for bit",
-    Meaning.REAL: "equals the trained model in real arithmetic; its float32 predictions differ now and then",
+    Meaning.REAL: "equals the trained model in real arithmetic; its float32 may differ by its rounding error",
     Meaning.OWN: "a calibrated model: equals itself on every target, the float model nearly",
 }
+_TFLITE = "equals the .tflite file in TFLite-Micro, byte for byte"
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,13 @@ def inspect_graph(graph: Graph) -> Inspection:
     bounds = verify(graph)
     rows = tuple(_row(list(nodes), graph, bounds) for _, nodes in groupby(graph.nodes, key=lambda node: node.layer))
     notes = (*_left_out(graph), *_constant_channels(graph, bounds))
-    return Inspection(graph.name, MEANINGS[graph.meaning], tuple(_ports(graph)), rows, _totals(graph, rows), notes)
+    return Inspection(graph.name, _meaning(graph), tuple(_ports(graph)), rows, _totals(graph, rows), notes)
+
+
+def _meaning(graph: Graph) -> str:
+    """What the graph equals: one with scales and zero points that is exact came from a `.tflite` file."""
+    affine = any(isinstance(one.label, Affine) for one in graph.inputs)
+    return _TFLITE if affine and graph.meaning is Meaning.EXACT else MEANINGS[graph.meaning]
 
 
 def sums(node: Node, graph: Graph, bounds: Mapping[str, Bounds]) -> SumBounds | None:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeflow.errors import EdgeflowError
-from edgeflow.frontends import is_keras, weights_of
+from edgeflow.frontends import is_keras, is_tflite, weights_of
 from edgeflow.frontends.qkeras.content import Float32Array, read_content
 from edgeflow.frontends.qkeras.fields import Fields, shown
 from edgeflow.frontends.qkeras.model import Layer, read_model
@@ -93,11 +93,11 @@ _FOLDED = "quantizes what folding the batch normalization in makes of the weight
 
 
 def read_layers(path: Path, weights: Path | None = None) -> Mapping[str, Layer]:
-    """The Keras layers of a model file by name, `weights` as in `load_model`; none for a folder.
+    """The Keras layers of a model file by name, `weights` as in `load_model`; none for a folder or a `.tflite` file.
 
     Raises EdgeflowError.
     """
-    if path.is_dir():
+    if path.is_dir() or is_tflite(path):
         return {}
     stored = read_content(path, None if is_keras(path) else weights_of(path, weights))
     model = read_model(stored, str(path))

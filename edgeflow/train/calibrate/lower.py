@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from edgeflow.backends.tflm.arithmetic import clamped, shifted
 from edgeflow.errors import InvalidGraph, Unsupported
 from edgeflow.ir.graph import Bounds, Graph
 from edgeflow.ir.types import Affine, Dyadic, IntArray, Label, Shape, frozen_array
@@ -33,7 +34,7 @@ from edgeflow.train.calibrate.floats import (
 )
 from edgeflow.train.calibrate.grids import Grid
 from edgeflow.train.calibrate.observe import is_spread
-from edgeflow.train.calibrate.rescale import averages, clamped, rescale, shifted, sum_inputs
+from edgeflow.train.calibrate.rescale import averages, rescale, sum_inputs
 from edgeflow.train.calibrate.twin import Twin, clip_ends
 from edgeflow.train.calibrate.weights import quantize_weights
 

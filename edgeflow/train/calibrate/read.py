@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from edgeflow.errors import EdgeflowError, Unsupported
+from edgeflow.frontends import is_tflite
 from edgeflow.frontends.qkeras.content import read_content
 from edgeflow.frontends.qkeras.fields import shown
 from edgeflow.frontends.qkeras.model import Call, Ref, read_model
@@ -29,6 +30,12 @@ def read_float(path: Path) -> tuple[FloatGraph, tuple[str, ...]]:
     if not path.is_file():
         what = "is a folder, not a model file" if path.is_dir() else "does not exist"
         raise EdgeflowError(what, where=str(path), fix="give a file saved with model.save('model.keras')")
+    if is_tflite(path):
+        raise Unsupported(
+            "a TFLite model: quantize takes the float Keras model",
+            where=str(path),
+            fix="give that; an int8 or 16x8 .tflite file is quantized: edgeflow import reads it as it is",
+        )
     model = read_model(read_content(path), str(path))
     layers = [call.layer for call in model.calls if call.layer.kind != "InputLayer"]
     count = len({call.layer.index for call in model.calls})

@@ -9,13 +9,18 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from edgeflow.backends.tflm.arithmetic import kernel_requant, quantize_multiplier
+from edgeflow.backends.tflm.arithmetic import (
+    SUM_LEFT_SHIFT,
+    averaging,
+    clamped,
+    kernel_requant,
+    quantize_multiplier,
+    sum_input,
+)
 from edgeflow.ir.types import IntArray, frozen_array
 from edgeflow.ops.requant import LARGEST_SHIFT, Requant, Rounding, Stage
 from edgeflow.train.calibrate.grids import Grid
 
-SUM_LEFT_SHIFT = 20
-"""How far TFLite-Micro's ADD and SUB shift both inputs up before they rescale them (kernels/add_common.cc)."""
 _SMALLEST, _LARGEST_PRODUCT = 2.0**-31, 2.0**30
 _MULTIPLIER_BITS = 16
 _INT32 = 1 << 31
@@ -77,44 +82,12 @@ def _shaped(values: IntArray, like: npt.NDArray[np.float64]) -> IntArray:
 
 
 def averages(counts: IntArray, target: Grid, ends: tuple[int, int] | None = None) -> Requant:
-    """sums / counts, rounded half away from zero, in the unit of what was summed: TFLite-Micro's AVERAGE_POOL_2D.
-
-    Exact for sums of `counts` integers of the grid: the multiplier exceeds 2**k / count by less than 1 / count of its
-    own unit, and 2**k > 2 count |sum|, so that no sum crosses a tie.
-    """
+    """sums / counts, rounded half away from zero, in the unit of what was summed: TFLite-Micro's AVERAGE_POOL_2D."""
     lo, hi = (target.lo, target.hi) if ends is None else ends
-    most, reach = int(counts.max()), max(-target.lo, target.hi, 1)
+    most = int(counts.max())
     if target.dyadic and (counts == most).all() and most & (most - 1) == 0:
         return _shifts(np.array([1.0 / most]), target, lo, hi, 0)
-    bits = (2 * most * most * reach).bit_length()
-    multiplier = frozen_array(-(-(1 << bits) // counts))
-    same = (multiplier == multiplier.flat[0]).all()
-    return Requant(
-        pre=frozen_array([0]),
-        multiplier=frozen_array(multiplier.reshape(-1)[:1]) if same else multiplier,
-        stages=(Stage(frozen_array([bits]), Rounding.HALF_AWAY),),
-        offset=frozen_array([0]),
-        lo=frozen_array([lo]),
-        hi=frozen_array([hi]),
-    )
-
-
-def shifted(by: int) -> Requant:
-    """x + by: what an op reads that has no zero point of its own."""
-    zero = frozen_array([0])
-    return Requant(
-        pre=zero,
-        multiplier=frozen_array([1]),
-        stages=(Stage(zero, Rounding.FLOOR),),
-        offset=frozen_array([by]),
-        lo=frozen_array([-_INT32]),
-        hi=frozen_array([_INT32 - 1]),
-    )
-
-
-def clamped(lo: int, hi: int) -> Requant:
-    """Nothing but a clamp."""
-    return replace(shifted(0), lo=frozen_array([lo]), hi=frozen_array([hi]))
+    return averaging(counts, max(-target.lo, target.hi), lo, hi)
 
 
 def sum_inputs(grids: Sequence[Grid], target: Grid) -> tuple[tuple[Requant | None, ...], float]:
@@ -127,12 +100,7 @@ def sum_inputs(grids: Sequence[Grid], target: Grid) -> tuple[tuple[Requant | Non
         finest = min(one.scale for one in grids)
         return tuple(_shifted_up(one, round(math.log2(one.scale / finest))) for one in grids), finest / target.scale
     twice = 2 * max(one.scale for one in grids)
-    parts: list[Requant] = []
-    for one in grids:
-        scale = quantize_multiplier(max(one.scale / twice, _SMALLEST))
-        op = kernel_requant([scale], 0, -_INT32, _INT32 - 1)
-        bias = -(one.zero << SUM_LEFT_SHIFT) * scale.significand
-        parts.append(replace(op, pre=frozen_array([SUM_LEFT_SHIFT]), bias=frozen_array([bias])))
+    parts = [sum_input(quantize_multiplier(max(one.scale / twice, _SMALLEST)), one.zero) for one in grids]
     return tuple(parts), twice / ((1 << SUM_LEFT_SHIFT) * target.scale)
 
 

@@ -111,6 +111,6 @@ def test_remedies_lower_what_they_name(digits: Graph) -> None:
     now = totals(digits, DEFAULT)
     found = HLS.remedies(digits, BOARD, DEFAULT)
     assert any(one.change == "halve the outputs of 'conv2'" and one.resource == "LUT" for one in found)
-    assert any(one.change.startswith("reuse_factor=") for one in found)
+    assert any(one.change.startswith("--set reuse_factor=") for one in found)
     assert all(one.value < now[one.resource].value for one in found)
     assert all(one.retrain == one.change.startswith("halve") for one in found)

@@ -10,10 +10,11 @@ import pytest
 
 from edgeflow.backends.artefact import package
 from edgeflow.backends.hls4ml.options import Hls4mlOptions
-from edgeflow.board import load_board
+from edgeflow.backends.protocol import OTHER_BACKEND
+from edgeflow.board import Board, load_board
 from edgeflow.errors import Unsupported
-from edgeflow.ir.graph import Graph, Op
-from edgeflow.ir.types import Dyadic, Shape, TensorType, frozen_array
+from edgeflow.ir.graph import Graph, Meaning, Op, State
+from edgeflow.ir.types import Affine, Dyadic, Shape, TensorType, frozen_array
 from edgeflow.ops.add import Add
 from edgeflow.ops.conv import Conv
 from edgeflow.ops.dense import Dense
@@ -25,7 +26,7 @@ from edgeflow.semantics.builder import GraphBuilder
 from tests.backends.hls4ml.helpers import BOARD, HLS, shift
 
 NONE = ((0, 0), (0, 0))
-OTHER = "another backend may: edgeflow build --help lists them"
+OTHER = OTHER_BACKEND
 ENDS = "choose quantizers whose ends are powers of two, such as quantized_bits or quantized_relu"
 
 
@@ -72,7 +73,7 @@ CASES: dict[str, tuple[Graph, str, str | None, str]] = {
     ),
     "overlapping pool": (
         one_op(MaxPool((2, 2), (1, 2), NONE)), "layer",
-        "use io_type=io_parallel, or strides equal to the pool's window",
+        "use --set io_type=io_parallel, or strides equal to the pool's window",
         "streams a pool only if its strides are its window",
     ),
     "pool over three": (
@@ -141,6 +142,45 @@ def test_a_refusal_names_the_layer_and_the_fix(case: str) -> None:
     assert [(one.what, one.layer, one.fix) for one in findings][:1] == [(f"backend hls4ml {what}", layer, fix)]
     with pytest.raises(Unsupported):
         package(HLS, graph, BOARD, Hls4mlOptions())
+
+
+def refusal(graph: Graph, board: Board = BOARD) -> str:
+    with pytest.raises(Unsupported) as caught:
+        package(HLS, graph, board, Hls4mlOptions())
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("case", ["pad value", "bias"])
+def test_what_another_backend_can_do_names_it_and_a_board(case: str) -> None:
+    assert refusal(CASES[case][0]).splitlines()[1] == "  fix: use --backend c --board microbit-v2, which can"
+    assert refusal(CASES[case][0], load_board("rpi-pico")).splitlines()[1] == "  fix: use --backend c, which can"
+
+
+def test_what_no_backend_can_do_is_said() -> None:
+    graph = one_op(Reshape((32,)))
+    state = State("memory", graph.inputs[0].type, Dyadic(3), "x")
+    text = refusal(replace(graph, states=(state,)))
+    assert text.endswith("cannot keep states yet\n  fix: no other backend can either; change that layer")
+
+
+def calibrated(pad_value: int, label: Affine | Dyadic) -> Graph:
+    """A convolution as `edgeflow quantize` makes it, whose input has the zero point -3."""
+    builder = GraphBuilder("own")
+    x = builder.input("x", TensorType((4, 4, 2), -128, 127), label)
+    builder.output("y", builder.add(conv((2, 2), pad_value), (x,), label, "layer"))
+    return replace(builder.finish(), meaning=Meaning.OWN)
+
+
+def test_zero_points_of_a_calibrated_model_go_with_powers_of_two() -> None:
+    assert refusal(calibrated(-3, Affine(0.1, -3))) == (
+        "layer 'layer': backend hls4ml pads with 0, not with -3\n"
+        "  fix: quantize the model again with edgeflow quantize --power-of-two"
+    )
+
+
+@pytest.mark.parametrize("label", [Affine(0.1, -4), Dyadic(3)])
+def test_padding_that_powers_of_two_do_not_change_is_for_another_backend(label: Affine | Dyadic) -> None:
+    assert "use --backend c" in refusal(calibrated(-3, label))
 
 
 def test_every_refused_layer_is_found_not_just_the_first() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import sys
@@ -50,11 +51,12 @@ def write(folder: Path, content: bytes, name: str = "model.keras") -> Path:
     [
         ("a.keras", b"", "FILE: the file is empty" + GIVE),
         ("a.h5", b"hello", "FILE: damaged or not a Keras model: it does not begin like a .h5 file" + GIVE),
-        ("a.txt", b"hello", "FILE: not a model file; edgeflow reads .keras and .h5" + GIVE),
+        ("a.txt", b"hello", "FILE: not a model file; edgeflow reads .keras, .h5 and .tflite" + GIVE),
         (
             "a.tflite",
             b"\x1c\0\0\0TFL3",
-            "FILE: a TFLite model; edgeflow reads .keras and .h5 files so far" + GIVE,
+            "FILE: damaged TFLite file: the model lies outside the file\n"
+            "  fix: convert the model again, or copy the file again",
         ),
         (
             "a.bin",
@@ -70,7 +72,7 @@ def write(folder: Path, content: bytes, name: str = "model.keras") -> Path:
         ("saved_model.pb", b"\x08", "FILE: a part of a TensorFlow SavedModel folder" + LOAD),
         ("variables.index", b"\0", "FILE: a TensorFlow checkpoint, which holds only weights" + LOAD),
         ("v.data-00000-of-00001", b"\0", "FILE: a TensorFlow checkpoint, which holds only weights" + LOAD),
-        ("a.onnx", b"\x08", "FILE: an ONNX model; edgeflow reads .keras and .h5 files" + GIVE),
+        ("a.onnx", b"\x08", "FILE: an ONNX model; edgeflow reads .keras, .h5 and .tflite files" + GIVE),
         (
             "a.yaml",
             b"class_name: x",
@@ -369,6 +371,8 @@ def mutated_json(config: Any, rng: np.random.Generator) -> Any:
                 places.append((value, key))
                 if isinstance(value[key], (dict, list)):
                     stack.append(value[key])
+        if not places:
+            return config
         holder, key = places[int(rng.integers(len(places)))]
         if rng.random() < 0.15:
             del holder[key]
@@ -376,7 +380,7 @@ def mutated_json(config: Any, rng: np.random.Generator) -> Any:
             other, name = places[int(rng.integers(len(places)))]
             holder[key] = json.loads(json.dumps(other[name])) if name in other or isinstance(other, list) else None
         else:
-            holder[key] = odd[int(rng.integers(len(odd)))]
+            holder[key] = copy.deepcopy(odd[int(rng.integers(len(odd)))])
     return config
 
 

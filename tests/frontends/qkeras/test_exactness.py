@@ -57,7 +57,7 @@ REFUSED: dict[str, tuple[tuple[int, ...], Build, dict[str, list[float]], str]] =
         (4, 4, 2),
         lambda x: layers().AveragePooling2D(4)(conv(3, 1, **FLOAT_BIAS)(x)),
         {"d": [0.25, 2.0**-18]},
-        "that nothing has quantized",
+        "it has no bias_quantizer, and nothing quantizes its result",
     ),
 }
 

@@ -181,8 +181,9 @@ def test_every_code_is_the_real_numbers_code(tmp_path: Path) -> None:
 REFUSED: dict[str, tuple[Build, str]] = {
     "reads it unquantized": (
         lambda k, _, x: dense(2)(k.layers.BatchNormalization()(dense(4)(x))),
-        "it reads a result with real factors (batch normalization, a float scale or bias) that nothing has quantized\n"
-        '  fix: put QActivation("quantized_bits(8, 2, alpha=1)") or quantized_relu right before it',
+        "what it reads or computes has real factors (batch normalization, a float scale or bias) that nothing has "
+        "quantized\n"
+        '  fix: put QActivation("quantized_bits(8, 2, alpha=1)") or quantized_relu right behind those factors',
     ),
     "behind a float ReLU": (
         lambda k, _, x: act(bits(8))(

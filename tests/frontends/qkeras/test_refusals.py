@@ -88,7 +88,7 @@ CASES: list[tuple[str, Callable[[dict[str, Any]], object], str]] = [
         lambda layers: layers["quantize"].update(class_name="Dropout", module="keras.layers"),
         "layer 'image' (InputLayer): nothing quantizes this input\n"
         '  fix: put QActivation("quantized_bits(8, 0, alpha=1)") right after the input, or say what the data is: '
-        'edgeflow import --input "quantized_bits(8, 0, alpha=1)"',
+        '--input "quantized_bits(8, 0, alpha=1)"',
     ),
     (
         "input alpha",
@@ -105,6 +105,21 @@ CASES: list[tuple[str, Callable[[dict[str, Any]], object], str]] = [
         setting("conv_1", kernel_quantizer=None),
         CONV + "it has no kernel_quantizer, so its weights are floats\n"
         "  fix: add kernel_quantizer=quantized_bits(8, 0, alpha=1) and train",
+    ),
+    (
+        "no bias quantizer at the end",
+        setting("logits", bias_quantizer=None),
+        "layer 'logits' (QDense): it has no bias_quantizer, and nothing quantizes its result\n"
+        "  fix: add bias_quantizer=quantized_bits(8, 0, alpha=1) and train",
+    ),
+    (
+        "no bias quantizer in front of a layer that reads the sums",
+        lambda layers: (
+            setting("conv_1", activation="linear", bias_quantizer=None)(layers),
+            setting("conv_2", bias_quantizer=None)(layers),
+        ),
+        CONV + "it has no bias_quantizer, and nothing quantizes its result\n"
+        "  fix: add bias_quantizer=quantized_bits(8, 0, alpha=1) and train",
     ),
     (
         "auto_po2 on an activation",

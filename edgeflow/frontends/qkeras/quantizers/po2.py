@@ -27,6 +27,9 @@ _SQRT_HALF = Fraction(isqrt(1 << (2 * _ROOT_BITS - 1)), 1 << _ROOT_BITS)
 _FIRST, _LAST = -26, 130  # float32 magnitudes from _EPSILON on lie between 2**_FIRST and 2**_LAST
 
 Log: TypeAlias = Callable[[Float32Array], Float32Array]
+_WAYS: tuple[tuple[Log, bool], ...] = tuple(
+    (log, inverse) for log in (packet_log, scalar_log) for inverse in (False, True)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,27 +63,32 @@ class Po2:
             rounded = whole if self.floor else whole + (magnitude**2 >= two_to(2 * whole + 1))
         return (1 + self.quadratic) * min(max(rounded, self.lowest), self.highest)
 
-    def exponents(self, magnitudes: Float32Array, log: Log) -> IntArray:
-        """The same in QKeras' float32, with `log` for its logarithm."""
+    def exponents(self, magnitudes: Float32Array, log: Log, *, inverse: bool = False) -> IntArray:
+        """The same in QKeras' float32, with `log` for its logarithm.
+
+        TensorFlow divides by log 2; a compiled graph (`inverse`) multiplies by its float32 reciprocal.
+        """
         chosen = np.maximum(magnitudes, _EPSILON)
         if self.most is not None:
             chosen = np.minimum(chosen, self.most)
-        logs = log(np.sqrt(chosen) if self.quadratic else chosen) / LN2
+        natural = log(np.sqrt(chosen) if self.quadratic else chosen)
+        logs = natural * (np.float32(1) / LN2) if inverse else natural / LN2
         rounded = np.floor(logs) if self.floor else np.rint(logs)
         result = (1 + self.quadratic) * np.clip(rounded, self.lowest, self.highest)
         return np.where(magnitudes < _EPSILON, self.lowest, result).astype(np.int64)
 
-    def signed(self, x: Float32Array, log: Log) -> tuple[IntArray, IntArray]:
+    def signed(self, x: Float32Array, log: Log, *, inverse: bool = False) -> tuple[IntArray, IntArray]:
         """(sign, exponent) of each number, as `exponents`."""
         magnitudes = np.abs(x)
         if self.slope is not None:
             magnitudes = np.where(x < 0, magnitudes * np.float32(self.slope), x)
         sign = np.where((x < 0) & (self.slope != 0), -1, 1)
-        return sign.astype(np.int64), self.exponents(magnitudes, log)
+        return sign.astype(np.int64), self.exponents(magnitudes, log, inverse=inverse)
 
     def sure(self, x: Float32Array) -> BoolArray:
-        """Where both of TensorFlow's logarithms, whose choice depends on an element's place, agree."""
-        return self.signed(x, packet_log)[1] == self.signed(x, scalar_log)[1]
+        """Where both of TensorFlow's logarithms (an element's place chooses) and both quotients agree."""
+        first, *others = (self.signed(x, log, inverse=inverse)[1] for log, inverse in _WAYS)
+        return np.logical_and.reduce([first == other for other in others])
 
     def through(self, x: Float32Array) -> Float32Array:
         """What the straight-through form adds the quantized value to."""

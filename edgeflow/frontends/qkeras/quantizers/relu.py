@@ -22,6 +22,7 @@ from edgeflow.frontends.qkeras.quantizers.config import (
 from edgeflow.frontends.qkeras.quantizers.float32 import hard_sigmoid, kept
 from edgeflow.frontends.qkeras.quantizers.steps import (
     MOST_PIECES,
+    BoolArray,
     Curve,
     Outline,
     Steps,
@@ -73,7 +74,8 @@ class _Relu:
         code = code if self.most is None else min(code, Fraction(self.most))
         return int(code * (1 << self.extra))
 
-    def float32(self, x: Float32Array) -> IntArray:
+    def terms(self, x: Float32Array) -> tuple[Float32Array, Float32Array]:
+        """Both terms in steps, in QKeras' float32."""
         slope, reach = np.float32(float(self.slope)), np.float32(float(self.slope * self.levels))
         with np.errstate(over="ignore"):
             steps = np.ldexp(x, self.frac)
@@ -82,9 +84,12 @@ class _Relu:
             levels = np.float32(self.levels)
             rising = hard_sigmoid(np.ldexp(x, -self.integer)) * levels
             above, below = 2 * np.rint(rising) - levels, 2 * np.rint(rising * slope) - reach
-        codes = np.clip(above, 0, self.levels - 1)
-        if self.slope:
-            codes = codes + np.clip(below, -reach, 0)
+        return np.clip(above, 0, self.levels - 1), np.clip(below, -reach, 0)
+
+    def float32(self, x: Float32Array) -> IntArray:
+        """The function in QKeras' float32."""
+        above, below = self.terms(x)
+        codes = above + below if self.slope else above
         codes = codes if self.most is None else np.minimum(codes, self.most)
         return np.ldexp(codes, self.extra).astype(np.int64)
 
@@ -95,6 +100,16 @@ class _Relu:
             return leaky
         top = self.levels - 1 if self.most is None else self.most
         return np.minimum(leaky, np.ldexp(np.float32(top), -self.frac))
+
+    def held(self, x: Float32Array) -> BoolArray:
+        """Where x + (quantized - x) is `quantized`, in whatever order a compiled graph adds the two terms to -x."""
+        through, wanted = self.through(x), values32(self.float32(x), self.unit)
+        found = kept(through, wanted)
+        if self.slope and self.most is None:
+            above, below = (np.ldexp(term, -self.frac) for term in self.terms(x))
+            for first, second in ((above, below), (below, above)):
+                found &= through + ((first - through) + second) == wanted
+        return found
 
     def points(self) -> Iterator[Fraction]:
         """Where a rounding of either term passes a tie."""
@@ -127,7 +142,7 @@ def relu_activation(fields: Fields) -> Steps | Curve:
         fields.where,
         straight_through=relu.slope != 0 or not relu.clipped,
         float32=relu.float32,
-        held=lambda x: kept(relu.through(x), values32(relu.float32(x), relu.unit)),
+        held=relu.held,
     )
 
 

@@ -22,6 +22,8 @@ from edgeflow.ir.types import IntArray
 _ROUNDS = 5
 _LARGEST_WEIGHT = 2.0**40
 _CLOSE = 2.0**-20
+_ROUNDINGS = 40
+"""Twice `_CLOSE` in units of 2**-24, and the few by which a scale and its product with a code may be off."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +31,13 @@ class Codes:
     """Quantized weights: value = code * 2**-frac * scale, the real number meant.
 
     `frac` is a scalar array or has one entry along the last axis. `scale` is None (1), or positive, shaped likewise:
-    then QKeras' float32 weight is the value but for a few units in its last place.
+    then QKeras' float32 weight is the value but for `roundings` of float32's roundings.
     """
 
     codes: IntArray
     frac: IntArray
     scale: FloatArray | None = None
+    roundings: int = _ROUNDINGS
 
 
 class WeightQuantizer(Protocol):
@@ -158,7 +161,7 @@ class BinaryWeights:
         if isinstance(self.alpha, Auto):
             signs = codes.astype(np.float32)
             rule = Fit(values, np.ones(1), lambda _: signs, rounds=1, po2=self.alpha is Auto.PO2, late=True)
-            return _held(values, _scaled(*fit(rule, where), 0), "(binary)", where)
+            return _held(values, _fitted(rule, where), "(binary)", where)
         result = _with_alpha(codes, 0, self.alpha, where)
         return result if self.alpha is None else _held(values, result, "(binary)", where)
 
@@ -189,7 +192,7 @@ class TernaryWeights:
 
         first = largest(values, whole_vector=True) * 2 / 3
         rule = Fit(values, first, codes, self.unrolls, po2=self.alpha is Auto.PO2, late=True)
-        return _held(values, _scaled(*fit(rule, where), 0), "(ternary)", where)
+        return _held(values, _fitted(rule, where), "(ternary)", where)
 
 
 @dataclass(frozen=True)
@@ -267,6 +270,12 @@ def _with_alpha(codes: IntArray, frac: int, alpha: Alpha, where: str) -> Codes:
     """Codes of unit 2**-frac, multiplied by a fixed alpha."""
     assert not isinstance(alpha, Auto)
     return _scaled(codes, _spread(alpha or (1.0,), codes, where), frac)
+
+
+def _fitted(rule: Fit, where: str) -> Codes:
+    """As `fit`; a scale that is no power of two carries the roundings of its two sums, once here and once there."""
+    codes = _scaled(*fit(rule, where), 0)
+    return replace(codes, roundings=_ROUNDINGS + 4 * rule.values.size // rule.values.shape[-1])
 
 
 def _scaled(codes: Float32Array | IntArray, scale: FloatArray, frac: int) -> Codes:

@@ -1,0 +1,159 @@
+"""What the loops of the generated C cost on each kind of core: figures fitted to counts under QEMU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from edgeflow.backends.c.epilogue import Piece
+from edgeflow.board import Core
+
+_Pieces = Mapping[Piece, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class CoreCost:
+    """Instructions and code bytes of the plain loops on one kind of core; `cycles` per instruction.
+
+    A tap is one multiply-accumulate (one element of a pool), a wide tap one in 64 bits; a window is one kernel position
+    of one result, a checked one lies in a padded input, and a single one has one channel: its tap is part of it; a
+    grouped one costs so much more. A result is what is stored behind such loops, an element what is read, and stored,
+    without. `pieces` is what the statements of a Requant, Lut or Threshold do to a value, in 32 and in 64 bits. A
+    compare is one threshold of a result, or one element that is looked at; a softmax computes two exponentials of each
+    channel (or reads them) and one reciprocal; `per_moved` is one element of a short run, a longer run is a memcpy and
+    its bytes.
+
+    Fitted to what `make bench-mcu` and, for the pieces, `make bench-requants` count under QEMU; cycles from the cores'
+    instruction timing (one, two for a load, two to three for a taken branch), flash wait states not counted.
+    """
+
+    per_tap: float
+    per_wide_tap: float
+    per_window: float
+    per_checked_window: float
+    per_single_window: float
+    per_checked_single_window: float
+    per_grouped_window: float
+    per_pool_tap: float
+    per_checked_pool_tap: float
+    per_result: float
+    per_element: float
+    pieces: _Pieces
+    per_moved: float
+    per_memcpy: float
+    per_byte: float
+    per_compare: float
+    per_exponential: float
+    per_reciprocal: float
+    per_call: float
+    code_base: int
+    code_per_window_step: int
+    code_per_dense_step: int
+    code_per_element_step: int
+    code_wide: int
+    code_per_wide_step: int
+    code_softmax: int
+    code_exponential: int
+    stack: int
+    stack_window: int
+    stack_wide: int
+    cycles: float
+
+
+_ARMV7 = CoreCost(
+    per_tap=5.0,
+    per_wide_tap=5.2,
+    per_window=9.0,
+    per_checked_window=20.0,
+    per_single_window=8.5,
+    per_checked_single_window=16.5,
+    per_grouped_window=1.0,
+    per_pool_tap=4.5,
+    per_checked_pool_tap=12.0,
+    per_result=7.0,
+    per_element=2.5,
+    pieces={
+        Piece.LOAD: (0.9, 0.5),
+        Piece.MULTIPLY: (0.8, 1.0),
+        Piece.ADD: (0.5, 1.7),
+        Piece.SHIFT: (0.6, 0.0),
+        Piece.SHIFT_LOADED: (2.7, 14.0),
+        Piece.HALF_UP: (1.6, 4.2),
+        Piece.HALF_EVEN: (4.7, 9.9),
+        Piece.HALF_AWAY: (2.9, 7.4),
+        Piece.CLAMP: (3.2, 5.3),
+    },
+    per_moved=4.5,
+    per_memcpy=7.0,
+    per_byte=0.5,
+    per_compare=6.0,
+    per_exponential=130.0,
+    per_reciprocal=90.0,
+    per_call=20.0,
+    code_base=250,
+    code_per_window_step=170,
+    code_per_dense_step=100,
+    code_per_element_step=110,
+    code_wide=100,
+    code_per_wide_step=85,
+    code_softmax=420,
+    code_exponential=300,
+    stack=56,
+    stack_window=110,
+    stack_wide=12,
+    cycles=1.4,
+)
+_ARMV6 = CoreCost(
+    per_tap=7.1,
+    per_wide_tap=52.0,
+    per_window=11.0,
+    per_checked_window=30.0,
+    per_single_window=10.0,
+    per_checked_single_window=17.0,
+    per_grouped_window=5.0,
+    per_pool_tap=5.0,
+    per_checked_pool_tap=16.0,
+    per_result=8.0,
+    per_element=3.5,
+    pieces={
+        Piece.LOAD: (1.3, 0.0),
+        Piece.MULTIPLY: (2.1, 37.0),
+        Piece.ADD: (1.7, 5.1),
+        Piece.SHIFT: (1.2, 16.5),
+        Piece.SHIFT_LOADED: (4.9, 31.0),
+        Piece.HALF_UP: (3.6, 14.4),
+        Piece.HALF_EVEN: (8.5, 26.0),
+        Piece.HALF_AWAY: (6.2, 19.2),
+        Piece.CLAMP: (2.4, 5.4),
+    },
+    per_moved=6.0,
+    per_memcpy=48.0,
+    per_byte=0.7,
+    per_compare=8.5,
+    per_exponential=590.0,
+    per_reciprocal=500.0,
+    per_call=25.0,
+    code_base=420,
+    code_per_window_step=205,
+    code_per_dense_step=130,
+    code_per_element_step=120,
+    code_wide=200,
+    code_per_wide_step=155,
+    code_softmax=450,
+    code_exponential=400,
+    stack=60,
+    stack_window=125,
+    stack_wide=76,
+    cycles=1.5,
+)
+
+
+_CORTEX_M7 = replace(_ARMV7, per_checked_window=24.0, per_checked_single_window=20.5, per_checked_pool_tap=16.5)
+"""The compiler tunes its branches for this core, whose branch prediction makes up for them."""
+
+
+def core_cost(core: Core) -> CoreCost:
+    """The cost model of a core."""
+    if core is Core.CORTEX_M7:
+        return _CORTEX_M7
+    return _ARMV6 if core.traps_unaligned else _ARMV7
