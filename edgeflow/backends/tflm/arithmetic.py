@@ -77,15 +77,6 @@ def weight_scale(factor: float, source: float, result: float) -> float:
     return float(np.float32(factor * result / source))
 
 
-def recover_weight_scale(multiplier: Multiplier, source: float, result: float) -> float | None:
-    """The float32 scale of the weights that gives exactly this multiplier; None when there is none."""
-    nearest = np.float32(multiplier.real * result / source)
-    for candidate in (nearest, np.nextafter(nearest, np.float32(0)), np.nextafter(nearest, np.float32(np.inf))):
-        if candidate > 0 and np.isfinite(candidate) and effective(source, float(candidate), result) == multiplier:
-            return float(candidate)
-    return None
-
-
 def kernel_requant(multipliers: Sequence[Multiplier], offset: int, lo: int, hi: int) -> Requant:
     """What an int8 kernel does to its sums, as a Requant: MultiplyByQuantizedMultiplier, zero point, clamp.
 

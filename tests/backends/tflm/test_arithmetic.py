@@ -16,9 +16,9 @@ from edgeflow.backends.tflm.arithmetic import (
     kernel_multipliers,
     kernel_requant,
     quantize_multiplier,
-    recover_weight_scale,
     scale_of,
 )
+from edgeflow.backends.tflm.widths import INT8
 from edgeflow.ir.types import Affine, Dyadic
 
 WIDE = 1 << 40
@@ -76,13 +76,13 @@ SCALES = st.floats(2.0**-12, 8.0, width=32)
 @given(SCALES, SCALES, SCALES)
 def test_the_scale_behind_a_multiplier_is_found_again(weight: float, source: float, result: float) -> None:
     multiplier = effective(source, weight, result)
-    found = recover_weight_scale(multiplier, source, result)
+    found = INT8.weight_scale(multiplier, source, result)
     assert found is not None
     assert effective(source, found, result) == multiplier
 
 
 def test_a_multiplier_of_too_many_bits_has_no_scale() -> None:
-    assert recover_weight_scale(Multiplier((1 << 30) + 1, 0), 1.0, 1.0) is None
+    assert INT8.weight_scale(Multiplier((1 << 30) + 1, 0), 1.0, 1.0) is None
 
 
 def test_kernel_form_is_recognised_per_channel() -> None:
