@@ -385,19 +385,19 @@ def verify(
 
     Example: `edgeflow verify firmware --vectors vectors/vectors.npz`
     """
-    from edgeflow import pipeline
+    from edgeflow import verification
     from edgeflow.report.progress import watcher
     from edgeflow.report.record import comparison_record, to_json
     from edgeflow.report.terminal import line, show_comparisons, show_skipped, show_verdict
 
     console = open_console()
     limits = budget_limits(latency, ram, flash)
-    given, source = pipeline.verification_data(folder, vectors, data)
+    given, source = verification.verification_data(folder, vectors, data)
     with watcher(console, quiet=quiet or json) as seen:
-        artefact, found, verdict = pipeline.verify(
+        artefact, found, verdict = verification.verify(
             folder, given, tuple(runner) if runner else None, limits, lambda what: seen.stage("verify", what)
         )
-    record = pipeline.record_verification(folder, source, found, verdict, artefact)
+    record = verification.record_verification(folder, source, found, verdict, artefact)
     edited = record.edited
     if json:
         print_json(to_json(record))
@@ -422,13 +422,13 @@ def report(
 
     Example: `edgeflow report examples/digits/build/digits`
     """
-    from edgeflow import pipeline
+    from edgeflow import verification
     from edgeflow.report.html import write_page
     from edgeflow.report.record import read_record, to_json
     from edgeflow.report.terminal import line, show_record
 
     record = read_record(folder)
-    changed = pipeline.changed_since(folder, record)
+    changed = verification.changed_since(folder, record)
     page = write_page(folder if folder.is_dir() else folder.parent, record)
     if json:
         print_json({**to_json(record), "page": str(page), "changed_since": list(changed)})

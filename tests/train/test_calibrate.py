@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from edgeflow import pipeline
+from edgeflow import pipeline, verification
 from edgeflow.backends import BACKENDS
 from edgeflow.board import load_board
 from edgeflow.budget import Limits
@@ -192,7 +192,7 @@ def test_built_and_verified_bit_for_bit(name: str, quantized: dict[str, Quantize
     graph = pipeline.open_graph(tmp_path / "graph")
     pipeline.build(graph, load_board("nucleo-f446re"), "c", {}, tmp_path / "firmware")
     vectors = read_vectors(tmp_path / "graph" / "vectors.npz")
-    _, found, verdict = pipeline.verify(tmp_path / "firmware", vectors, ("host",))
+    _, found, verdict = verification.verify(tmp_path / "firmware", vectors, ("host",))
     assert found.bit_exact
     assert verdict.fits
     assert [one.runner for one in found.comparisons] == ["graph", "host"]
