@@ -3,58 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
 import tarfile
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from edgeflow import cli
 from edgeflow.vectors import read_vectors, write_vectors
-from tests.conftest import NeedTool
-
-
-@dataclass(frozen=True)
-class Answer:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Command = Callable[..., Answer]
-
-
-@pytest.fixture
-def edgeflow(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Runs the command line in this process."""
-
-    def command(*words: str | Path) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["edgeflow", *map(str, words)])
-        with pytest.raises(SystemExit) as left:
-            cli.main()
-        captured = capsys.readouterr()
-        code = left.value.code
-        return Answer(code if isinstance(code, int) else 0, captured.out, captured.err)
-
-    return command
-
-
-@pytest.fixture
-def student(data: Path) -> Path:
-    return data / "digits" / "student.keras"
+from tests.conftest import Command, NeedTool
 
 
 @pytest.fixture
@@ -303,23 +260,6 @@ def test_another_folder_of_edgeflows_is_told(
     assert (answer.code, answer.err) == (2, f"error: {tmp_path}: {told.format(tmp_path)}")
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk_is_no_internal_error(student: Path) -> None:
-    with Path("/dev/full").open("w") as full:
-        done = subprocess.run(
-            [sys.executable, "-m", "edgeflow.cli", "inspect", student], stdout=full, stderr=subprocess.PIPE, text=True
-        )
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: cannot write: no space left on the device\n  fix: free some space\n")
-
-
-def test_a_closed_pipe_is_no_answer_of_no(student: Path) -> None:
-    with subprocess.Popen([sys.executable, "-m", "edgeflow.cli", "inspect", student], stdout=subprocess.PIPE) as child:
-        assert child.stdout
-        child.stdout.close()
-        assert child.wait(60) == 0
-
-
 def test_report_without_a_run_is_told(edgeflow: Command, tmp_path: Path) -> None:
     answer = edgeflow("report", tmp_path)
     assert (answer.code, answer.err) == (
@@ -392,46 +332,6 @@ def test_a_fault_of_our_own_is_told_without_a_traceback(
         "error: internal error, a bug in edgeflow: ZeroDivisionError: division by zero\n"
         "  fix: report it with what EDGEFLOW_DEBUG=1 prints for the same command\n",
     )
-
-
-def test_ctrl_c_leaves_the_old_output_whole(student: Path, tmp_path: Path) -> None:
-    """SIGINT while the new folder is being written: the old one stays, no temporary folder is left."""
-    graph = tmp_path / "graph"
-    command = [sys.executable, "-m", "edgeflow.cli", "import", str(student), "-o", str(graph), "--force"]
-    subprocess.run(command, check=True, capture_output=True)
-    before = {path.name: path.read_bytes() for path in graph.iterdir()}
-    slow = (
-        "import sys, time, edgeflow.artifacts as a\n"
-        "real = a.fill\n"
-        "def fill(folder, bundle):\n"
-        "    real(folder, bundle)\n"
-        "    open(sys.argv.pop(), 'w').close()\n"
-        "    time.sleep(30)\n"
-        "a.fill = fill\n"
-        "from edgeflow.cli import main\n"
-        "main()\n"
-    )
-    flag = tmp_path / "writing"
-    words = ["import", str(student), "-o", str(graph), "--force"]
-    child = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            f"import sys; flag = {str(flag)!r}; sys.argv[1:] = {words!r}\n" + slow.replace("sys.argv.pop()", "flag"),
-        ],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    for _ in range(400):
-        if flag.exists():
-            break
-        time.sleep(0.05)
-    os.kill(child.pid, signal.SIGINT)
-    _, err = child.communicate(timeout=30)
-    assert child.returncode == 130
-    assert err == "\nstopped: nothing is half-written; the same command goes on from here\n"
-    assert {path.name: path.read_bytes() for path in graph.iterdir()} == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["graph", "writing"]
 
 
 @pytest.fixture

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from edgeflow import cli, pipeline
+from edgeflow import pipeline
 from edgeflow.errors import EdgeflowError
 from edgeflow.frontends import load_model, round_inputs
 from edgeflow.ir.types import Dyadic, TensorType
-from tests.conftest import NeedTool
+from tests.conftest import Command, NeedTool
 
 INPUT = "quantized_bits(6, 1, alpha=1)"
 
@@ -32,13 +30,6 @@ def raw_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def edgeflow(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: object) -> tuple[object, str]:
-    monkeypatch.setattr(sys, "argv", ["edgeflow", *map(str, words)])
-    with pytest.raises(SystemExit) as left:
-        cli.main()
-    return left.value.code, capsys.readouterr().out
-
-
 def test_the_input_has_the_declared_type(raw_model: Path) -> None:
     source = load_model(raw_model, declared=INPUT).inputs[0]
     assert (source.type, source.label) == (TensorType((3,), -32, 31), Dyadic(4))
@@ -50,11 +41,7 @@ def test_data_is_rounded_half_to_even_and_clipped() -> None:
 
 
 def test_import_predict_build_and_verify_agree(
-    raw_model: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    need_tool: NeedTool,
+    edgeflow: Command, raw_model: Path, tmp_path: Path, need_tool: NeedTool
 ) -> None:
     need_tool("gcc")
     np.savez(tmp_path / "data.npz", x=np.random.default_rng(0).normal(0, 1, (40, 3)))
@@ -64,11 +51,11 @@ def test_import_predict_build_and_verify_agree(
         ("predict", raw_model, "--input", INPUT, "--data", tmp_path / "data.npz", "-o", made[1]),
         ("build", made[0], "--board", "rpi-pico", "-o", made[2]),
     ):
-        assert edgeflow(capsys, monkeypatch, *words)[0] in (0, None), words
+        assert edgeflow(*words).code == 0, words
     vectors = made[1] / "vectors.npz"
-    code, out = edgeflow(capsys, monkeypatch, "verify", made[2], "--vectors", vectors, "--runner", "host", "--json")
-    assert code in (0, None)
-    record = json.loads(out)
+    answer = edgeflow("verify", made[2], "--vectors", vectors, "--runner", "host", "--json")
+    assert answer.code == 0
+    record = answer.json
     assert (record["reference"]["mismatches"], record["targets"][0]["mismatches"]) == (0, 0)
 
 
@@ -90,16 +77,12 @@ def test_an_unknown_quantizer_is_refused(raw_model: Path) -> None:
 
 @pytest.mark.parametrize("words", [("check", "-b", "rpi-pico"), ("inspect",), ("build", "-b", "rpi-pico", "-o", "out")])
 def test_every_command_that_opens_a_model_takes_input_and_hands_it_on(
-    raw_model: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    words: tuple[str, ...],
+    edgeflow: Command, raw_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    code, out = edgeflow(capsys, monkeypatch, words[0], raw_model, *words[1:], "--input", INPUT)
-    assert code in (0, None)
-    assert f'{raw_model} --input "{INPUT}" ' in out or "edgeflow verify out" in out
+    answer = edgeflow(words[0], raw_model, *words[1:], "--input", INPUT)
+    assert answer.code == 0
+    assert f'{raw_model} --input "{INPUT}" ' in answer.out or "edgeflow verify out" in answer.out
 
 
 QUANTIZED = Path(__file__).parent / "frontends" / "qkeras" / "data" / "small.keras"
@@ -107,14 +90,12 @@ QUANTIZED = Path(__file__).parent / "frontends" / "qkeras" / "data" / "small.ker
 
 @pytest.mark.parametrize("words", [("import", "-o", "out"), ("check", "-b", "rpi-pico"), ("inspect",)])
 def test_a_model_that_quantizes_its_input_refuses_input(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+    edgeflow: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["edgeflow", words[0], str(QUANTIZED), *words[1:], "--input", INPUT])
-    with pytest.raises(SystemExit) as left:
-        cli.main()
-    assert left.value.code == 2
-    assert capsys.readouterr().err == (
+    answer = edgeflow(words[0], QUANTIZED, *words[1:], "--input", INPUT)
+    assert answer.code == 2
+    assert answer.err == (
         "error: layer 'quantize' (QActivation): it quantizes the model's input itself, so --input says nothing\n"
         "  fix: leave out --input\n"
     )

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from edgeflow import cli
 from edgeflow.errors import EdgeflowError, MissingTool
 from edgeflow.frontends import load_model
 from edgeflow.frontends.tflite import import_tflite
@@ -22,39 +19,18 @@ from edgeflow.frontends.tflite.original import ORIGINAL
 from edgeflow.ir.types import Affine
 from edgeflow.toolchain import tflm
 from edgeflow.vectors import write_vectors
-from tests.conftest import NeedTool
+from tests.conftest import Answer, Command, NeedTool
 from tests.frontends.tflite.make import Making, write
 from tests.frontends.tflite.wheel import assert_equal
 
-
-@dataclass(frozen=True)
-class Answer:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Command = Callable[..., Answer]
+Line = Callable[[str], Answer]
 
 
 @pytest.fixture
-def edgeflow(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
-    """Runs the command line in this process, in a new folder."""
+def command(edgeflow: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Line:
+    """Runs a whole command line, in a new folder."""
     monkeypatch.chdir(tmp_path)
-
-    def command(line: str) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["edgeflow", *line.split()])
-        with pytest.raises(SystemExit) as left:
-            cli.main()
-        captured = capsys.readouterr()
-        code = left.value.code
-        return Answer(code if isinstance(code, int) else 0, captured.out, captured.err)
-
-    return command
+    return lambda words: edgeflow(*words.split())
 
 
 def making() -> Making:
@@ -81,38 +57,38 @@ def floats(tmp_path: Path) -> Path:
 
 
 def test_from_a_file_to_a_verified_firmware(
-    edgeflow: Command, model: Path, floats: Path, wheel: None, need_tool: NeedTool
+    command: Line, model: Path, floats: Path, wheel: None, need_tool: NeedTool
 ) -> None:
     need_tool("gcc")
-    answer = edgeflow("import curve.tflite -o graph")
+    answer = command("import curve.tflite -o graph")
     assert answer.code == 0, answer.err
     assert Path("graph", ORIGINAL).read_bytes() == model.read_bytes()
-    assert edgeflow("inspect curve.tflite").out.startswith(
+    assert command("inspect curve.tflite").out.startswith(
         "curve  1 layer, equals the .tflite file in TFLite-Micro, byte for byte\n"
     )
-    told = edgeflow("inspect curve.tflite --explain logistic0")
+    told = command("inspect curve.tflite --explain logistic0")
     assert (told.code, "table   256 entries" in told.out) == (0, True)
-    assert edgeflow("check curve.tflite --board rpi-pico").code == 0
+    assert command("check curve.tflite --board rpi-pico").code == 0
     for source in ("curve.tflite", "graph"):
-        built = edgeflow(f"build {source} --board rpi-pico -o firmware --force")
+        built = command(f"build {source} --board rpi-pico -o firmware --force")
         assert built.code == 0, built.err
         assert "next: edgeflow verify firmware --data inputs.npz" in built.out
         assert Path("firmware", "graph", ORIGINAL).read_bytes() == model.read_bytes()
-        answer = edgeflow("verify firmware --data floats.npz --runner host")
+        answer = command("verify firmware --data floats.npz --runner host")
         assert answer.code == 0, answer.err
         lines = answer.out.splitlines()
         assert lines[0].split() == ["TFLite-Micro", "(wheel)", "20", "0", "of", "200", "values", "differ"]
         assert lines[1].split() == ["integer", "graph", "20", "the", "reference"]
         assert lines[3] == "  bit-exact"
         assert "accuracy of the integers" in answer.out
-    found = edgeflow("verify firmware --data floats.npz --runner host --json").json
+    found = command("verify firmware --data floats.npz --runner host --json").json
     assert found["reference"]["title"] == "TFLite-Micro (wheel)"
-    assert edgeflow("build firmware --board nucleo-f446re -o again").code == 0
+    assert command("build firmware --board nucleo-f446re -o again").code == 0
     assert Path("again", "graph", ORIGINAL).is_file()
 
 
 def test_integers_of_the_inputs_own_type_are_taken_as_they_are(
-    edgeflow: Command, model: Path, tmp_path: Path, wheel: None, need_tool: NeedTool, monkeypatch: pytest.MonkeyPatch
+    command: Line, model: Path, tmp_path: Path, wheel: None, need_tool: NeedTool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     need_tool("gcc")
     seen: list[np.ndarray] = []
@@ -123,30 +99,30 @@ def test_integers_of_the_inputs_own_type_are_taken_as_they_are(
         return invoke(path, inputs, outputs)
 
     monkeypatch.setattr(tflm, "invoke", watched)
-    assert edgeflow("build curve.tflite --board rpi-pico -o firmware").code == 0
+    assert command("build curve.tflite --board rpi-pico -o firmware").code == 0
     codes = np.arange(-128, 132).reshape(26, 10) % 256 - 128
     np.save(tmp_path / "codes.npy", codes.astype(np.int8))
-    assert edgeflow("verify firmware --data codes.npy --runner host").code == 0
+    assert command("verify firmware --data codes.npy --runner host").code == 0
     np.testing.assert_array_equal(seen[-1].reshape(26, 10), codes)
     np.save(tmp_path / "reals.npy", codes)
-    assert edgeflow("verify firmware --data reals.npy --runner host").code == 0
+    assert command("verify firmware --data reals.npy --runner host").code == 0
     np.testing.assert_array_equal(seen[-1].reshape(26, 10), np.clip(np.rint(codes / np.float32(0.1)) + 3, -128, 127))
     write_vectors(tmp_path / "vectors.npz", {"x": codes.astype(np.float32)}, {"any": np.zeros((26, 1), np.float32)})
-    assert edgeflow("verify firmware --vectors vectors.npz --runner host").code == 0
+    assert command("verify firmware --vectors vectors.npz --runner host").code == 0
     np.testing.assert_array_equal(seen[-1], seen[-2])
 
 
 def test_a_difference_from_tflite_micro_is_no_success(
-    edgeflow: Command, model: Path, floats: Path, wheel: None, need_tool: NeedTool
+    command: Line, model: Path, floats: Path, wheel: None, need_tool: NeedTool
 ) -> None:
     need_tool("gcc")
-    assert edgeflow("build curve.tflite --board rpi-pico -o firmware").code == 0
+    assert command("build curve.tflite --board rpi-pico -o firmware").code == 0
     other = making()
     other.tensors[0] = replace(other.tensors[0], quantization=None)
     x = other.tensor("x", (1, 10), "INT8", 0.1, 4)
     other.tensors[0] = replace(other.tensors[x], index=0)
     Path("firmware", "graph", ORIGINAL).write_bytes(other.write())
-    answer = edgeflow("verify firmware --data floats.npz --runner host")
+    answer = command("verify firmware --data floats.npz --runner host")
     assert answer.code == 1
     assert "NOT bit-exact: first at layer 'logistic0', sample 0, element" in answer.out
     assert f"changed since edgeflow wrote it: graph/{ORIGINAL}" in answer.out
@@ -155,35 +131,35 @@ def test_a_difference_from_tflite_micro_is_no_success(
         two.input((1, 10), name=name)
     two.add("LOGISTIC", (0,), (1, 10), 1 / 256, -128)
     Path("firmware", "graph", ORIGINAL).write_bytes(two.write())
-    answer = edgeflow("verify firmware --data floats.npz --runner host")
+    answer = command("verify firmware --data floats.npz --runner host")
     assert answer.err == (
         f"error: firmware/graph/{ORIGINAL}: is not the model of the graph beside it\n  fix: build the folder again\n"
     )
 
 
-def test_a_folder_without_its_file_says_so(edgeflow: Command, model: Path, floats: Path) -> None:
-    assert edgeflow("build curve.tflite --board rpi-pico -o firmware").code == 0
+def test_a_folder_without_its_file_says_so(command: Line, model: Path, floats: Path) -> None:
+    assert command("build curve.tflite --board rpi-pico -o firmware").code == 0
     Path("firmware", "graph", ORIGINAL).unlink()
-    assert edgeflow("verify firmware --data floats.npz").err == (
+    assert command("verify firmware --data floats.npz").err == (
         "error: firmware: keeps no .tflite file, which verify asks\n  fix: build it again from that file\n"
     )
     write_vectors(Path("v.npz"), {"x": np.zeros((2, 10), np.float32)}, {"logistic0": np.zeros((2, 10), np.float32)})
-    assert edgeflow("verify firmware --vectors v.npz --runner host").err == (
+    assert command("verify firmware --vectors v.npz --runner host").err == (
         "error: output 'logistic0' has no power-of-two unit, so predict cannot be compared exactly\n"
         "  fix: build the folder again from the .tflite file, which it then keeps and asks\n"
     )
 
 
 def test_a_missing_wheel_is_named_with_the_way_to_install_it(
-    edgeflow: Command, model: Path, floats: Path, monkeypatch: pytest.MonkeyPatch
+    command: Line, model: Path, floats: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert edgeflow("build curve.tflite --board rpi-pico -o firmware").code == 0
+    assert command("build curve.tflite --board rpi-pico -o firmware").code == 0
 
     def missing() -> None:
         raise MissingTool("the tflite-micro wheel is not installed", fix='pip install "edgeflow[tflm]"')
 
     monkeypatch.setattr(tflm, "require_wheel", missing)
-    answer = edgeflow("verify firmware --data floats.npz")
+    answer = command("verify firmware --data floats.npz")
     assert answer.code == 2
     assert answer.err == 'error: the tflite-micro wheel is not installed\n  fix: pip install "edgeflow[tflm]"\n'
 
@@ -237,24 +213,24 @@ def test_a_missing_wheel_is_named_with_the_way_to_install_it(
         ),
     ],
 )
-def test_refusals_say_what_to_do(edgeflow: Command, model: Path, floats: Path, line: str, text: str) -> None:
+def test_refusals_say_what_to_do(command: Line, model: Path, floats: Path, line: str, text: str) -> None:
     Path("bad.tflite").write_bytes(b"\0\0\0\0TFL2")
     np.savez("other.npz", y=np.zeros((3, 10)))
     np.save("short.npy", np.zeros((5, 9)))
     if "built" in line:
-        assert edgeflow("build curve.tflite --board rpi-pico -o built").code == 0
-    answer = edgeflow(line)
+        assert command("build curve.tflite --board rpi-pico -o built").code == 0
+    answer = command(line)
     assert answer.code == 2
     assert answer.err == f"error: {text}\n"
 
 
-def test_a_keras_models_folder_needs_vectors(edgeflow: Command, data: Path, floats: Path) -> None:
+def test_a_keras_models_folder_needs_vectors(command: Line, data: Path, floats: Path) -> None:
     student = data / "digits" / "student.keras"
-    assert edgeflow(f"build {student} --board rpi-pico -o firmware").code == 0
-    assert edgeflow("verify firmware").err == (
+    assert command(f"build {student} --board rpi-pico -o firmware").code == 0
+    assert command("verify firmware").err == (
         "error: needs --vectors; edgeflow predict makes them\n  fix: edgeflow verify firmware --vectors vectors.npz\n"
     )
-    assert edgeflow("verify firmware --data floats.npz").err == (
+    assert command("verify firmware --data floats.npz").err == (
         "error: floats.npz: inputs alone are not enough: QKeras' own outputs are compared\n"
         "  fix: edgeflow predict MODEL --data floats.npz -o vectors, then --vectors vectors/vectors.npz\n"
     )
