@@ -40,8 +40,9 @@ class Comparison:
     Where the graph's meaning is real arithmetic on the stored parameters, the model's own float32 predictions round
     otherwise now and then. With the vectors' judgement such mismatches are `tolerated`, unless one value is
     `unexplained`: further from every step of its quantizer than float32's error reaches. `layers` are those whose
-    integers float32 decided otherwise. Without a judgement nothing is tolerated; `judged` is None where the meaning
-    asks for none. `decisions` are the samples whose largest output is another one.
+    integers float32 decided otherwise. Without a judgement nothing is tolerated, nor with one in which no layer
+    differs: that is not these predictions'. `judged` is None where the meaning asks for none. `decisions` are the
+    samples whose largest output is another one.
     """
 
     runner: str
@@ -140,8 +141,10 @@ def compare_predict(graph: Graph, vectors: Vectors, outputs: Mapping[str, IntArr
     if meant.mismatches:
         return replace(found, judged=True, unexplained=meant.mismatches, first=meant.first)
     wrong = [(layer, one) for layer, one in vectors.judgement.layers.items() if one.unexplained]
+    layers = tuple(layer for layer, one in vectors.judgement.layers.items() if one.differ)
+    if found.mismatches and not layers:
+        return replace(found, judged=False)
     if not wrong:
-        layers = tuple(layer for layer, one in vectors.judgement.layers.items() if one.differ)
         return replace(found, judged=True, tolerated=found.mismatches, layers=layers)
     layer, one = wrong[0]
     first = Mismatch(layer, one.sample, one.element, one.expected, None if one.got == NO_INTEGER else one.got)

@@ -178,6 +178,13 @@ def test_without_a_judgement_nothing_is_tolerated() -> None:
     assert (predicted(None, 0).agrees, predicted(None, 1).agrees, predicted(None, 1).judged) == (True, False, False)
 
 
+def test_a_judgement_in_which_no_layer_differs_explains_nothing() -> None:
+    same = judgement(dense0=Rounded(300))
+    assert (predicted(same, 0).agrees, predicted(same, 0).judged) == (True, True)
+    found = predicted(same, 3)
+    assert (found.judged, found.tolerated, found.mismatches, found.agrees) == (False, 0, 3, False)
+
+
 def test_an_exact_graph_asks_for_no_judgement() -> None:
     found = predicted(judgement(dense0=EXPLAINED), 1, GRAPH)
     assert (found.judged, found.mismatches, found.agrees) == (None, 1, False)

@@ -189,15 +189,15 @@ def judge(known: Import, inputs: Mapping[str, IntArray], seen: Seen, outputs: Na
 
 
 def _beyond(graph: Graph, doubt: Doubt, values: Mapping[str, IntArray], got: IntArray, differ: BoolArray) -> BoolArray:
-    """Which of the differing integers float32's error bound does not allow."""
+    """Where a step within float32's error bound does not explain that both integers differ: the graph's counts too."""
     rows = np.flatnonzero(differ.reshape(len(differ), -1).any(axis=1))
     some = {name: array[rows] for name, array in values.items()}
     where = np.nonzero(differ[rows])
     magnitude = np.broadcast_to(magnitudes(graph, doubt, some), differ[rows].shape)
     least, most = doubt.codes(some[doubt.source][where], magnitude[where], where[-1])
-    mine = got[rows][where]
+    mine, meant = got[rows][where], some[doubt.tensor][where]
     wrong = np.zeros_like(differ)
-    wrong[(rows[where[0]], *where[1:])] = (mine < least) | (mine > most)
+    wrong[(rows[where[0]], *where[1:])] = (np.minimum(mine, meant) < least) | (np.maximum(mine, meant) > most)
     return wrong
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,14 @@ from edgeflow.conformance import compare_predict, graph_inputs
 from edgeflow.frontends import load_keras
 from edgeflow.frontends.qkeras import Import
 from edgeflow.frontends.qkeras.doubts import Doubt, magnitudes
+from edgeflow.frontends.qkeras.importer import requant
 from edgeflow.frontends.qkeras.quantizers import Steps
 from edgeflow.frontends.qkeras.stairs import staircase
 from edgeflow.frontends.qkeras.values import RealMap
 from edgeflow.ir.graph import Meaning
+from edgeflow.ir.types import Dyadic, TensorType, frozen_array
+from edgeflow.ops.requant import Rounding
+from edgeflow.semantics.builder import GraphBuilder
 from edgeflow.semantics.interpret import interpret, interpret_all
 from edgeflow.semantics.labels import to_integers, to_reals
 from edgeflow.train.judge import answers, judge, judged
@@ -191,6 +196,32 @@ def test_an_output_that_its_own_inputs_do_not_give_is_named(one_layer: Any) -> N
     outputs = {known.graph.outputs[0].name: seen[layer] + 0.25}
     found = judge(known, integers, {layer: [seen[layer]]}, outputs)
     assert sum(one.unexplained for one in found.values()) == seen[layer].size
+
+
+@pytest.mark.parametrize("by", [-2, 2])
+def test_steps_of_the_graph_that_lie_two_integers_off_are_found(one_layer: Any, by: int) -> None:
+    known, integers, seen, (least, most) = one_layer
+    ((layer, codes),) = seen.items()
+    graph, (doubt,) = known.graph, known.doubts
+    node = next(one for one in graph.nodes if one.name == doubt.tensor)
+    moved = replace(node.op, bias=frozen_array(node.op.bias + by * node.op.multiplier))
+    other = replace(graph, nodes=tuple(replace(one, op=moved) if one is node else one for one in graph.nodes))
+    expected = interpret_all(other, integers)[doubt.tensor]
+    wrong = (expected < least) | (expected > most)
+    found = judge(replace(known, graph=other), integers, {layer: [codes]}, {graph.outputs[0].name: codes})
+    assert wrong.sum() > 20
+    assert found[layer].unexplained == wrong.sum()
+
+
+def test_a_quantizer_with_an_offset_is_no_shift(one_layer: Any) -> None:
+    builder = GraphBuilder("offset")
+    x = builder.input("x", TensorType((3,), -4, 3), Dyadic(0))
+    finer = requant(pre=np.asarray(1), shift=np.asarray(0), rounding=Rounding.FLOOR, lo=-9, hi=9, offset=3)
+    y = builder.add(finer, (x,), Dyadic(1), "y")
+    builder.output("y", y)
+    graph, values = builder.finish(), {x: np.array([[0, 1, -2]]), y: np.array([[3, 5, -1]])}
+    doubt = replace(one_layer[0].doubts[0], source=y, rounded=frozenset())
+    assert magnitudes(graph, doubt, values).tolist() == [[3, 5, 1]]
 
 
 def test_one_weight_that_is_one_code_off_is_found(tmp_path: Path) -> None:

@@ -119,9 +119,11 @@ def magnitudes(graph: Graph, doubt: Doubt, values: Mapping[str, IntArray]) -> Fl
 
 
 def _is_shift(node: Node) -> bool:
-    """Whether a node only brings its input to a finer unit."""
+    """Whether a node only brings its input to a finer unit, and at most clamps it."""
     op = node.op
-    return isinstance(op, Requant) and not any(stage.shift.any() for stage in op.stages) and bool(op.pre.any())
+    if not isinstance(op, Requant) or any(stage.shift.any() for stage in op.stages):
+        return False
+    return bool(op.pre.any() and (op.multiplier == 1).all() and not op.bias.any() and not op.offset.any())
 
 
 def _absolute(op: Op) -> Callable[[tuple[IntArray, ...]], IntArray]:

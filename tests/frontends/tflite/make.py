@@ -1,4 +1,4 @@
-"""Makes `.tflite` files for tests: a `TfliteFile` piece by piece, and its bytes through TFLite's own schema."""
+"""Makes `.tflite` files for tests: a `TfliteFile` piece by piece, its bytes through TFLite's own schema, its graph."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 
 from edgeflow.backends.tflm.flatbuffer import schema
+from edgeflow.errors import Unsupported
+from edgeflow.frontends.tflite import import_tflite
 from edgeflow.frontends.tflite.model import Operator, Quantization, Tensor, TfliteFile
+from edgeflow.ir.graph import Graph
 
 Value = int | float | bool | str | tuple[int, ...]
 
@@ -188,6 +192,23 @@ def write(file: TfliteFile, names: Mapping[int, str] | None = None) -> bytes:
     builder = flatbuffers.Builder(1 << 12)
     builder.Finish(root.Pack(builder), file_identifier=b"TFL3")
     return bytes(builder.Output())
+
+
+def imported(file: TfliteFile) -> Graph:
+    """The graph of a file."""
+    return import_tflite(write(file), "made.tflite")
+
+
+def ops(file: TfliteFile) -> list[str]:
+    """The kinds of its graph's nodes, in order."""
+    return [type(node.op).__name__ for node in imported(file).nodes]
+
+
+def assert_refused(file: TfliteFile, text: str) -> None:
+    """The file is one that no graph equals, with this whole message."""
+    with pytest.raises(Unsupported) as caught:
+        imported(file)
+    assert str(caught.value) == text
 
 
 class _Buffers:

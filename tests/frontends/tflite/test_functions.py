@@ -7,12 +7,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pytest
 
-from edgeflow.errors import Unsupported
-from edgeflow.frontends.tflite import import_tflite
 from edgeflow.frontends.tflite.model import TfliteFile
-from edgeflow.ir.graph import Graph
 from edgeflow.ops.lut import Lut
-from tests.frontends.tflite.make import Making, write
+from tests.frontends.tflite.make import Making, assert_refused, imported, write
 from tests.frontends.tflite.wheel import Values, ask_wheel, assert_equal, differences
 
 Rng = np.random.Generator
@@ -166,10 +163,6 @@ def test_no_value_of_a_type_differs() -> None:
         assert differences(imported(file), given, answer) == 0, file.name
 
 
-def imported(file: TfliteFile) -> Graph:
-    return import_tflite(write(file), "made.tflite")
-
-
 def only_table(file: TfliteFile) -> Lut:
     (node,) = imported(file).nodes
     assert isinstance(node.op, Lut)
@@ -267,6 +260,4 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_refusals_name_the_operator_and_the_fix(case: str) -> None:
     file, what, fix = REFUSED[case]
-    with pytest.raises(Unsupported) as caught:
-        imported(file)
-    assert str(caught.value) == f"{what}\n  fix: {fix}"
+    assert_refused(file, f"{what}\n  fix: {fix}")

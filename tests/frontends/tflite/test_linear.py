@@ -8,21 +8,15 @@ import numpy as np
 import pytest
 
 from edgeflow.errors import Unsupported
-from edgeflow.frontends.tflite import import_tflite
 from edgeflow.frontends.tflite.model import TfliteFile
-from edgeflow.ir.graph import Graph
 from edgeflow.ops.conv import Conv
 from edgeflow.ops.dense import Dense
 from edgeflow.ops.requant import Rounding
-from tests.frontends.tflite.make import Making, Value, write
+from tests.frontends.tflite.make import Making, Value, assert_refused, imported, write
 from tests.frontends.tflite.wheel import ask_wheel, assert_equal, random_inputs
 
 AGAIN = "\n  fix: convert the model again with a current converter"
 DAMAGED = "\n  fix: the file is damaged"
-
-
-def imported(file: TfliteFile) -> Graph:
-    return import_tflite(write(file), "made.tflite")
 
 
 def conv(
@@ -266,9 +260,7 @@ REFUSED: Mapping[str, tuple[Callable[[], TfliteFile], str]] = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_refusals_name_the_operator_and_the_fix(case: str) -> None:
     file, text = REFUSED[case]
-    with pytest.raises(Unsupported) as caught:
-        imported(file())
-    assert str(caught.value) == text
+    assert_refused(file(), text)
 
 
 def test_a_depthwise_bias_left_out_by_a_minus_one_is_refused() -> None:
@@ -277,11 +269,10 @@ def test_a_depthwise_bias_left_out_by_a_minus_one_is_refused() -> None:
     made.tensors, made.inputs = list(file.tensors), list(file.inputs)
     (operator,) = file.operators
     made.operator(operator.code, (*operator.inputs, -1), operator.outputs, settings=operator.options)
-    with pytest.raises(Unsupported) as caught:
-        imported(made.file())
-    assert str(caught.value) == (
+    assert_refused(
+        made.file(),
         "operator 0 (DEPTHWISE_CONV_2D): its bias is left out by a -1, with which TFLite-Micro crashes\n"
-        "  fix: give it two inputs, or a bias of zeros"
+        "  fix: give it two inputs, or a bias of zeros",
     )
 
 

@@ -8,20 +8,10 @@ import numpy as np
 import pytest
 
 from edgeflow.errors import Unsupported
-from edgeflow.frontends.tflite import import_tflite
 from edgeflow.frontends.tflite.model import TfliteFile
-from edgeflow.ir.graph import Graph
 from edgeflow.ops.requant import Requant
-from tests.frontends.tflite.make import Making, Value, write
+from tests.frontends.tflite.make import Making, Value, assert_refused, imported, ops, write
 from tests.frontends.tflite.wheel import ask_wheel, assert_equal, random_inputs
-
-
-def imported(file: TfliteFile) -> Graph:
-    return import_tflite(write(file), "made.tflite")
-
-
-def ops(file: TfliteFile) -> list[str]:
-    return [type(node.op).__name__ for node in imported(file).nodes]
 
 
 def pool(code: str, shape: Sequence[int], source: Sequence[int] = (1, 4, 5, 2), **options: Value) -> TfliteFile:
@@ -137,6 +127,4 @@ REFUSED: Mapping[str, tuple[Callable[[], TfliteFile], str]] = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_refusals_name_the_operator_and_the_fix(case: str) -> None:
     file, text = REFUSED[case]
-    with pytest.raises(Unsupported) as caught:
-        imported(file())
-    assert str(caught.value) == text
+    assert_refused(file(), text)

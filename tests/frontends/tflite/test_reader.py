@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,73 +15,21 @@ from edgeflow.frontends.tflite.flatbuffer import MOST_WORK
 from edgeflow.frontends.tflite.model import TfliteFile
 from edgeflow.frontends.tflite.reader import LARGEST_FILE, read_tflite
 from edgeflow.frontends.tflite.schema import ACTIVATIONS, BITS, FORMS, OPERATORS, PADDINGS, TYPES, WEIGHT_FORMATS, Kind
+from tests.frontends.tflite.objects import (
+    Change,
+    at_graph,
+    at_model,
+    at_operator,
+    at_scales,
+    at_tensor,
+    changed,
+    ints,
+    model,
+    packed,
+)
 
-flatbuffers = pytest.importorskip("flatbuffers")
 MODELS = ("ad01_int8", "kws_ref_model")
 AGAIN = "\n  fix: convert the model again, or copy the file again"
-Change = Callable[[Any], None]
-
-
-def tensor(name: str, shape: tuple[int, ...], kind: str, buffer: int = 0, scales: tuple[float, ...] = ()) -> Any:
-    one = schema().TensorT()
-    one.name, one.shape, one.buffer = name, np.array(shape, np.int32), buffer
-    one.type = getattr(schema().TensorType, kind)
-    if scales:
-        one.quantization = schema().QuantizationParametersT()
-        one.quantization.scale = np.array(scales, np.float32)
-        one.quantization.zeroPoint = np.zeros(len(scales), np.int64)
-    return one
-
-
-def ints(*values: int) -> Any:
-    return np.array(values, np.int32)
-
-
-def model() -> Any:
-    """A FULLY_CONNECTED from 4 values to 3 with a bias, then a LOGISTIC, as the schema's objects."""
-    fb = schema()
-    root, graph = fb.ModelT(), fb.SubGraphT()
-    root.version, root.description = 3, "hand-made"
-    for name in ("FULLY_CONNECTED", "LOGISTIC"):
-        code = fb.OperatorCodeT()
-        code.builtinCode = code.deprecatedBuiltinCode = getattr(fb.BuiltinOperator, name)
-        root.operatorCodes = [*(root.operatorCodes or []), code]
-    contents = (b"", bytes(range(12)), bytes(12))
-    root.buffers = [fb.BufferT() for _ in contents]
-    for buffer, content in zip(root.buffers, contents, strict=True):
-        buffer.data = np.frombuffer(content, np.uint8) if content else None
-    graph.name = "dense"
-    graph.tensors = [
-        tensor("x", (1, 4), "INT8", scales=(0.5,)),
-        tensor("w", (3, 4), "INT8", 1, (0.25, 0.5, 1.0)),
-        tensor("b", (3,), "INT32", 2, (0.125, 0.25, 0.5)),
-        tensor("y", (1, 3), "INT8", scales=(1.0,)),
-        tensor("z", (1, 3), "INT8", scales=(1 / 256,)),
-    ]
-    graph.inputs, graph.outputs = ints(0), ints(4)
-    dense, curve = fb.OperatorT(), fb.OperatorT()
-    dense.opcodeIndex, dense.inputs, dense.outputs = 0, ints(0, 1, 2), ints(3)
-    dense.builtinOptionsType, dense.builtinOptions = (
-        fb.BuiltinOptions.FullyConnectedOptions,
-        fb.FullyConnectedOptionsT(),
-    )
-    dense.builtinOptions.fusedActivationFunction = fb.ActivationFunctionType.RELU
-    curve.opcodeIndex, curve.inputs, curve.outputs = 1, ints(3), ints(4)
-    graph.operators = [dense, curve]
-    root.subgraphs = [graph]
-    return root
-
-
-def packed(root: Any) -> bytes:
-    builder = flatbuffers.Builder(0)
-    builder.Finish(root.Pack(builder), file_identifier=b"TFL3")
-    return bytes(builder.Output())
-
-
-def changed(change: Change) -> bytes:
-    root = model()
-    change(root)
-    return packed(root)
 
 
 def read(change: Change) -> TfliteFile:
@@ -242,46 +189,6 @@ def test_int4_values_lie_two_in_a_byte() -> None:
         root.buffers[1].data = np.arange(6, dtype=np.uint8)
 
     assert read(change).tensors[1].data == bytes(range(6))
-
-
-def at_tensor(index: int, **fields: Any) -> Change:
-    def change(root: Any) -> None:
-        for name, value in fields.items():
-            setattr(root.subgraphs[0].tensors[index], name, value)
-
-    return change
-
-
-def at_scales(index: int, **fields: Any) -> Change:
-    def change(root: Any) -> None:
-        for name, value in fields.items():
-            setattr(root.subgraphs[0].tensors[index].quantization, name, value)
-
-    return change
-
-
-def at_operator(index: int, **fields: Any) -> Change:
-    def change(root: Any) -> None:
-        for name, value in fields.items():
-            setattr(root.subgraphs[0].operators[index], name, value)
-
-    return change
-
-
-def at_graph(**fields: Any) -> Change:
-    def change(root: Any) -> None:
-        for name, value in fields.items():
-            setattr(root.subgraphs[0], name, value)
-
-    return change
-
-
-def at_model(**fields: Any) -> Change:
-    def change(root: Any) -> None:
-        for name, value in fields.items():
-            setattr(root, name, value)
-
-    return change
 
 
 def other_options(root: Any) -> None:

@@ -7,23 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pytest
 
-from edgeflow.errors import Unsupported
-from edgeflow.frontends.tflite import import_tflite
 from edgeflow.frontends.tflite.model import TfliteFile
-from edgeflow.ir.graph import Graph
 from edgeflow.ops.requant import Requant
-from tests.frontends.tflite.make import Making, Value, write
+from tests.frontends.tflite.make import Making, Value, assert_refused, imported, ops, write
 from tests.frontends.tflite.wheel import ask_wheel, random_inputs
 
 AGAIN = "\n  fix: convert the model again with a current converter"
-
-
-def imported(file: TfliteFile) -> Graph:
-    return import_tflite(write(file), "made.tflite")
-
-
-def ops(file: TfliteFile) -> list[str]:
-    return [type(node.op).__name__ for node in imported(file).nodes]
 
 
 def two(
@@ -141,9 +130,7 @@ REFUSED: Mapping[str, tuple[Callable[[], TfliteFile], str]] = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_refusals_name_the_operator_and_the_fix(case: str) -> None:
     file, text = REFUSED[case]
-    with pytest.raises(Unsupported) as caught:
-        imported(file())
-    assert str(caught.value) == text
+    assert_refused(file(), text)
 
 
 @pytest.mark.usefixtures("wheel")

@@ -7,11 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from edgeflow.errors import Unsupported
-from edgeflow.frontends.tflite import import_tflite
 from edgeflow.frontends.tflite.model import TfliteFile
-from edgeflow.ir.graph import Graph
-from tests.frontends.tflite.make import Making, write
+from tests.frontends.tflite.make import Making, assert_refused, imported
 from tests.frontends.tflite.wheel import assert_equal
 
 Rng = np.random.Generator
@@ -97,10 +94,6 @@ def test_many_transposed_convolutions_give_the_bytes_of_tflite_micro() -> None:
     assert_equal([random_model((2, at)) for at in range(120)], samples=8)
 
 
-def imported(file: TfliteFile) -> Graph:
-    return import_tflite(write(file), "made.tflite")
-
-
 def rng() -> Rng:
     return np.random.default_rng(0)
 
@@ -155,6 +148,4 @@ REFUSED: Mapping[str, tuple[TfliteFile, str, str]] = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_refusals_name_the_operator_and_the_fix(case: str) -> None:
     file, what, fix = REFUSED[case]
-    with pytest.raises(Unsupported) as caught:
-        imported(file)
-    assert str(caught.value) == (f"{what}\n  fix: {fix}" if fix else what)
+    assert_refused(file, f"{what}\n  fix: {fix}" if fix else what)

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from edgeflow.errors import Unsupported
-from edgeflow.frontends.tflite import import_tflite
 from edgeflow.ir.types import Affine
-from tests.frontends.tflite.make import Making, write
+from tests.frontends.tflite.make import Making, assert_refused, imported
 
 
 def viewed(code: str, shape: Sequence[int], *, kind: str | None = None, scale: float | None = None) -> Making:
@@ -33,7 +31,7 @@ def viewed(code: str, shape: Sequence[int], *, kind: str | None = None, scale: f
     ],
 )
 def test_the_file_s_shape_counts(code: str, shape: Sequence[int], graph_shape: Sequence[int]) -> None:
-    (node,) = import_tflite(viewed(code, shape).write(), "made.tflite").nodes
+    (node,) = imported(viewed(code, shape).file()).nodes
     assert type(node.op).__name__ == "Reshape"
     assert node.type.shape == graph_shape
 
@@ -41,13 +39,13 @@ def test_the_file_s_shape_counts(code: str, shape: Sequence[int], graph_shape: S
 def test_the_batch_alone_is_no_view() -> None:
     made = Making("view")
     made.add("RESHAPE", (made.input((1, 24)),), (24,))
-    graph = import_tflite(made.write(), "made.tflite")
+    graph = imported(made.file())
     assert graph.nodes == ()
     assert graph.outputs[0].tensor == graph.inputs[0].name
 
 
 def test_another_scale_is_another_label_of_the_same_integers() -> None:
-    (node,) = import_tflite(viewed("RESHAPE", (1, 4, 1, 6), scale=0.5).write(), "made.tflite").nodes
+    (node,) = imported(viewed("RESHAPE", (1, 4, 1, 6), scale=0.5).file()).nodes
     assert node.label == Affine(0.5, 0)
 
 
@@ -59,6 +57,4 @@ def test_another_scale_is_another_label_of_the_same_integers() -> None:
     ],
 )
 def test_refusals_name_the_operator_and_the_fix(made: Making, text: str) -> None:
-    with pytest.raises(Unsupported) as caught:
-        import_tflite(write(made.file()), "made.tflite")
-    assert str(caught.value) == f"{text}\n  fix: write the file again: it is damaged"
+    assert_refused(made.file(), f"{text}\n  fix: write the file again: it is damaged")
