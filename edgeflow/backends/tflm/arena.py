@@ -29,7 +29,7 @@ from edgeflow.backends.tflm.structures import (
 
 _EXP_TABLE = 513 * 2
 """Bytes of each of the two tables of a 16-bit SOFTMAX."""
-_LOOKED_AT_TWICE = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "MEAN")
+_LOOKED_AT_TWICE = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV")
 _HELIUM_BLOCK = 124
 """Channels that CMSIS-NN's Helium depthwise convolution takes at once (CH_IN_BLOCK_MVE)."""
 
@@ -174,12 +174,6 @@ def _unpacked(model: Description, operator: OperatorFacts, _: Extension) -> list
     return [math.prod(weight.shape)] if weight.bits == 4 else []
 
 
-def _mean(model: Description, operator: OperatorFacts, _: Extension) -> list[int]:
-    """Sums, axes and a position."""
-    outputs, axes = model.tensors[operator.outputs[0]], model.tensors[operator.inputs[1]]
-    return [4 * math.prod(outputs.shape), 4 * len(_source(model, operator).shape), 4 * math.prod(axes.shape)]
-
-
 def _transpose_conv(model: Description, operator: OperatorFacts, _: Extension) -> list[int]:
     """Sums, of 64 bits for 16-bit values."""
     output = model.tensors[operator.outputs[0]]
@@ -194,7 +188,6 @@ _ASKS: Mapping[str, _Asks] = {
     "CONV_2D": _unpacked,
     "DEPTHWISE_CONV_2D": _unpacked,
     "FULLY_CONNECTED": _unpacked,
-    "MEAN": _mean,
     "TRANSPOSE_CONV": _transpose_conv,
     "GATHER": _gather,
 }

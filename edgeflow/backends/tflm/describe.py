@@ -11,9 +11,6 @@ from dataclasses import dataclass
 from edgeflow.backends.tflm.model import ConvOptions, TfliteModel, TransposeConvOptions
 from edgeflow.ir.types import Shape
 
-BITS = {"INT4": 4, "INT8": 8, "UINT8": 8, "INT16": 16, "INT32": 32, "FLOAT32": 32, "INT64": 64}
-"""Bits of an element, by the type's name in the schema."""
-
 
 @dataclass(frozen=True)
 class TensorFacts:
@@ -59,7 +56,7 @@ def describe(model: TfliteModel) -> Description:
         TensorFacts(
             one.name,
             one.shape,
-            BITS[one.kind.value],
+            one.kind.bits,
             one.data is not None,
             len(one.quantization.scales) if one.quantization else 0,
         )

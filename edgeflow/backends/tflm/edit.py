@@ -113,8 +113,10 @@ class Edit:
             self.copy(node)
 
     def _only_clamps(self, node: Node, requant: Requant) -> bool:
-        """Whether a Requant leaves values within its clamp as they are, their unit included."""
-        return is_clamp(requant) and scale_of(node.label) == scale_of(self.label(node.inputs[0]))
+        """Whether a Requant leaves values within its clamp as they are, and what they mean."""
+        label = self.label(node.inputs[0])
+        same = scale_of(node.label) == scale_of(label) and zero_of(node.label) == zero_of(label)
+        return is_clamp(requant) and same
 
     def _storable(self, tensor: str) -> bool:
         """Whether the file can hold a tensor's values."""

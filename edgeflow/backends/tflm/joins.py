@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edgeflow.backends.tflm.arithmetic import (
+    INT32_HI,
     Multiplier,
     clamped,
     kernel_multipliers,
@@ -76,7 +77,9 @@ def _own_product(
             return set()
         if part is not None and not (isinstance(part.op, Requant) and _same(part.op, shifted(-zero))):
             return set()
-    return {_product_factor(scales, result)}
+    factor, kind = _product_factor(scales, result), join.node.type
+    fits = max(-kind.lo, kind.hi) << max(factor.exponent, 0) <= INT32_HI
+    return {factor} if factor.usable and fits else set()
 
 
 _OWN: Mapping[type, Callable[[Join, Sequence[Label], list[float], float, Width], set[Multiplier]]] = {

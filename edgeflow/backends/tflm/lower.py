@@ -180,8 +180,8 @@ _LOWERINGS: Mapping[type, Callable[[Writer, Node], None]] = {
 def _requant(writer: Writer, found: _Found, node: Node, requant: Requant) -> None:
     """With what it rescales as one operator; alone as QUANTIZE; a plain clamp as MAXIMUM and MINIMUM."""
     source = node.inputs[0]
-    producer, place = found.makers.get(source), writer.places.get(source)
-    if is_clamp(requant) and place is not None and writer.quantization(place).scales == (scale_of(node.label),):
+    producer = found.makers.get(source)
+    if is_clamp(requant) and _keeps_meaning(writer, node):
         _clamp(writer, node, requant)
         return
     if producer is None or not (linear(producer.op) or producer.name in found.own):
@@ -196,6 +196,14 @@ def _requant(writer: Writer, found: _Found, node: Node, requant: Requant) -> Non
         lower_transposed(writer, found.spreads[producer.name], node)
     elif not lower_average(writer, producer, node):
         lower_sums(writer, producer, node)
+
+
+def _keeps_meaning(writer: Writer, node: Node) -> bool:
+    """Whether a node reads a stored tensor in whose unit, zero point included, its result is."""
+    place = writer.places.get(node.inputs[0])
+    if place is None or writer.quantization(place).scales != (scale_of(node.label),):
+        return False
+    return writer.stored[node.inputs[0]].zero == zero_of(node.label)
 
 
 def _quantize(writer: Writer, node: Node, requant: Requant) -> None:

@@ -7,11 +7,11 @@ An average is of bytes: their sum over the count of real elements, half away fro
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgeflow.backends.tflm.arithmetic import along_channels, only_value, scale_of
+from edgeflow.backends.tflm.arithmetic import along_channels, averaging, only_value, scale_of
 from edgeflow.backends.tflm.edit import Edit
 from edgeflow.backends.tflm.model import Activation, Kernel, PoolOptions
 from edgeflow.backends.tflm.storage import Storage, fused_clamps, zero_of
@@ -20,7 +20,7 @@ from edgeflow.backends.tflm.writer import Refused, Writer
 from edgeflow.ir.graph import Node
 from edgeflow.ir.types import IntArray, Label, Shape, frozen_array
 from edgeflow.ops.maxpool import MaxPool
-from edgeflow.ops.requant import Requant, Rounding, Stage
+from edgeflow.ops.requant import Requant, Rounding
 from edgeflow.ops.sumpool import SumPool
 from edgeflow.ops.window import window_counts
 
@@ -67,18 +67,10 @@ def adapt_average(edit: Edit, node: Node, after: Node) -> bool:
 
 def _averages(pool: SumPool, wanted: Requant, pooled: Pooled) -> Requant:
     """What the kernel computes, as a Requant with one factor a position."""
-    counts, shift = _counts(pool, pooled.shape), pooled.storage.shift
-    bits = (2 * int(counts.max()) ** 2 * -pooled.storage.width.lo).bit_length()
-    multiplier = -(-(1 << bits) // counts)
-    return Requant(
-        pre=frozen_array([0]),
-        multiplier=frozen_array(multiplier),
-        stages=(Stage(frozen_array([bits]), Rounding.HALF_AWAY),),
-        offset=frozen_array([-shift]),
-        lo=wanted.lo,
-        hi=wanted.hi,
-        bias=frozen_array(shift * counts * multiplier),
-    )
+    counts, storage = _counts(pool, pooled.shape), pooled.storage
+    of_bytes = averaging(counts, -storage.width.lo, storage.width.lo, storage.width.hi)
+    bias = frozen_array(storage.shift * counts * of_bytes.multiplier)
+    return replace(of_bytes, offset=frozen_array([-storage.shift]), lo=wanted.lo, hi=wanted.hi, bias=bias)
 
 
 def _counts(pool: SumPool, shape: Shape) -> IntArray:

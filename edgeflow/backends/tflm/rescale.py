@@ -20,6 +20,7 @@ from edgeflow.backends.tflm.arithmetic import (
     LARGEST_EXPONENT,
     Multiplier,
     along_channels,
+    clamped,
     effective,
     kernel_requant,
     only_value,
@@ -31,14 +32,14 @@ from edgeflow.backends.tflm.chains import is_depthwise, linear, sum_conv
 from edgeflow.backends.tflm.fit import Scales, fit
 from edgeflow.backends.tflm.model import Activation
 from edgeflow.backends.tflm.offties import finer, off_ties
-from edgeflow.backends.tflm.storage import Clamp, input_storage, kernel_clamp, stored_result, zero_of
+from edgeflow.backends.tflm.storage import input_storage, kernel_clamp, stored_result, zero_of
 from edgeflow.backends.tflm.widths import INT8, Width
 from edgeflow.errors import InvalidGraph
 from edgeflow.ir.graph import Bounds, Node
 from edgeflow.ir.types import Dyadic, IntArray, Label, Shape, frozen_array
 from edgeflow.ops.conv import Conv
 from edgeflow.ops.dense import Dense
-from edgeflow.ops.requant import Requant, Rounding, Stage
+from edgeflow.ops.requant import Requant, Rounding
 from edgeflow.ops.sumpool import SumPool
 
 MOST = np.iinfo(np.int64).max
@@ -266,18 +267,8 @@ def clamped_form(
     found = kernel_clamp((lo, hi), reach, label, width, fused=relu)
     if found is None:
         return None
-    return replace(form, lo=frozen_array([found.lo]), hi=frozen_array([found.hi])), clamp_within(lo, hi, found)
-
-
-def clamp_within(lo: int, hi: int, found: Clamp) -> Requant | None:
-    """What is left of a clamp to [lo, hi] for an operator of its own, behind a kernel that clamps as `found` says."""
-    if not found.rest:
-        return None
-    zero = frozen_array([0])
-    stages = (Stage(zero, Rounding.FLOOR),)
-    return Requant(
-        zero, frozen_array([1]), stages, zero, frozen_array([max(lo, found.lo)]), frozen_array([min(hi, found.hi)])
-    )
+    rest = clamped(max(lo, found.lo), min(hi, found.hi)) if found.rest else None
+    return replace(form, lo=frozen_array([found.lo]), hi=frozen_array([found.hi])), rest
 
 
 def _reach(requant: Requant, source: Bounds) -> tuple[int, int] | None:

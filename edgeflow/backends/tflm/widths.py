@@ -92,6 +92,8 @@ class Width:
 
     def weight_scale(self, multiplier: Multiplier, source: float, result: float) -> float | None:
         """The float32 scale of the weights that gives exactly this multiplier; None when there is none."""
+        if not self.usable(multiplier):
+            return None
         nearest = np.float32(self.real(multiplier) * result / source)
         for candidate in (nearest, np.nextafter(nearest, np.float32(0)), np.nextafter(nearest, np.float32(np.inf))):
             if candidate > 0 and np.isfinite(candidate):

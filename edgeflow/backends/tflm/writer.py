@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from edgeflow.backends.tflm.arithmetic import scale_of
 from edgeflow.backends.tflm.model import Kernel, NoOptions, Operator, Options, Quantization, Tensor, TensorKind
-from edgeflow.backends.tflm.storage import Storage
+from edgeflow.backends.tflm.storage import Storage, zero_of
 from edgeflow.backends.tflm.versions import version
 from edgeflow.backends.tflm.widths import Width
 from edgeflow.ir.graph import Bounds, Graph, Node
@@ -91,6 +91,8 @@ class Writer:
         scale = scale_of(node.label)
         if scale is None:
             raise Refused(f"say the unit {node.label}: TFLite has one float32 scale a tensor")
+        if zero_of(node.label) != storage.zero:
+            raise Refused(f"change the zero point in a {type(node.op).__name__}: TFLite keeps its input's")
         return self.activation(node.name, node.layer, node.type.shape, scale, storage)
 
     def source(self, node: Node) -> tuple[int, Storage]:

@@ -18,7 +18,7 @@ from edgeflow.backends.tflm.arithmetic import (
     quantize_multiplier,
     scale_of,
 )
-from edgeflow.backends.tflm.widths import INT8
+from edgeflow.backends.tflm.widths import INT8, INT16, Width
 from edgeflow.ir.types import Affine, Dyadic
 
 WIDE = 1 << 40
@@ -83,6 +83,12 @@ def test_the_scale_behind_a_multiplier_is_found_again(weight: float, source: flo
 
 def test_a_multiplier_of_too_many_bits_has_no_scale() -> None:
     assert INT8.weight_scale(Multiplier((1 << 30) + 1, 0), 1.0, 1.0) is None
+
+
+@pytest.mark.parametrize("width", [INT8, INT16])
+def test_a_multiplier_that_tflite_micro_flushes_to_zero_has_no_scale(width: Width) -> None:
+    found = [width.weight_scale(Multiplier(0x7000_0000, exponent), 1.0, 1.0) for exponent in (-31, -32)]
+    assert found == [math.ldexp(0x7000_0000, -62), None]
 
 
 def test_kernel_form_is_recognised_per_channel() -> None:

@@ -8,16 +8,18 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from edgeflow.backends.tflm.arithmetic import Multiplier, kernel_requant, shifted
 from edgeflow.backends.tflm.backend import TflmOptions
 from edgeflow.board import load_board
 from edgeflow.errors import EdgeflowError, Unsupported
 from edgeflow.ir.graph import Graph, Op, State
-from edgeflow.ir.types import Dyadic, Label, TensorType, frozen_array
+from edgeflow.ir.types import Affine, Dyadic, Label, TensorType, frozen_array
 from edgeflow.ops.add import Add
 from edgeflow.ops.argmax import ArgMax
 from edgeflow.ops.conv import Conv
 from edgeflow.ops.dense import Dense
 from edgeflow.ops.lut import Lut
+from edgeflow.ops.multiply import Multiply
 from edgeflow.ops.requant import Requant, Rounding, Stage
 from edgeflow.ops.reshape import Reshape
 from edgeflow.ops.sumpool import SumPool
@@ -68,6 +70,19 @@ def read_twice() -> Graph:
     return builder.finish()
 
 
+def product(exponent: int) -> Graph:
+    """MUL of full bytes less a zero point of 127, its result rescaled by 2**(exponent - 1)."""
+    builder = GraphBuilder("product")
+    parts: list[str] = []
+    for name in ("x", "z"):
+        at = builder.input(name, TensorType((4,), -128, 127), Affine(1.0, 127))
+        parts.append(builder.add(shifted(-127), (at,), Affine(1.0, 0), "gate", f"gate_{name}"))
+    products = builder.add(Multiply(), tuple(parts), Affine(1.0, 0), "gate", "gate_products")
+    op, unit = kernel_requant([Multiplier(1 << 30, exponent)], 0, -128, 127), Affine(2.0 ** (1 - exponent), 0)
+    builder.output("y", builder.add(op, (products,), unit, "gate"))
+    return builder.finish()
+
+
 PADDED = Conv(frozen_array(np.ones((3, 3, 1, 1), dtype=np.int64)), ZERO, (1, 1), ((1, 1), (1, 1)), (1, 1), 1, 70_000)
 IMAGE = (3, 3, 1)
 BEFORE = "TFLite keeps 8 bits between layers"
@@ -111,6 +126,18 @@ REFUSED: list[tuple[Graph, str | None, str, str]] = [
         "say the unit 2^-1..2^-2 per channel: TFLite has one float32 scale a tensor",
         ELSEWHERE,
     ),
+    (
+        chain(Reshape((2, 2)), label=Affine(1.0, 9)),
+        "op0",
+        "change the zero point in a Reshape: TFLite keeps its input's",
+        ELSEWHERE,
+    ),
+    (
+        product(16),
+        "gate",
+        "multiply like this: its kernel rescales by the ratio of the units alone, and rounds to the nearest",
+        ELSEWHERE,
+    ),
     (read_twice(), "relu", f"rescale the sums of 'dense' twice: {BEFORE}", NARROWER),
     (chain(dense(), act(), lo=0, hi=70_000), "x", "store an input in [0, 70000] with the unit 2^0 as int8", NARROWER),
 ]
@@ -145,6 +172,12 @@ def test_values_that_rounding_moved_out_of_a_table_come_back() -> None:
     adapted = TFLM.adapt(graph, BOARD, TflmOptions())
     assert show_graph(TFLM.adapt(adapted, BOARD, TflmOptions())) == show_graph(adapted)
     assert {one.layer for one in TFLM.check(adapted, BOARD, TflmOptions())} <= {"op2"}
+
+
+def test_a_product_that_its_kernels_shift_keeps_within_32_bits_is_written_as_it_is() -> None:
+    graph = product(15)
+    assert TFLM.adapt(graph, BOARD, TflmOptions()) is graph
+    assert TFLM.check(graph, BOARD, TflmOptions()) == ()
 
 
 def test_a_scalar_is_refused() -> None:

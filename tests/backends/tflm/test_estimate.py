@@ -15,12 +15,12 @@ from edgeflow.backends.protocol import microcontroller
 from edgeflow.backends.tflm import estimate
 from edgeflow.backends.tflm.arena import arena, scratch
 from edgeflow.backends.tflm.backend import TflmOptions
-from edgeflow.backends.tflm.describe import BITS, Description, OperatorFacts, TensorFacts, describe
+from edgeflow.backends.tflm.describe import Description, OperatorFacts, TensorFacts, describe
 from edgeflow.backends.tflm.estimate import file_bytes
 from edgeflow.backends.tflm.lower import lower
-from edgeflow.backends.tflm.model import Kernel
+from edgeflow.backends.tflm.model import Kernel, TensorKind
 from edgeflow.backends.tflm.plan import plan_memory
-from edgeflow.backends.tflm.structures import Abi, Build, Extension, Kept, Kernels
+from edgeflow.backends.tflm.structures import KEPT, Abi, Build, Extension, Kept, Kernels
 from edgeflow.board import load_board
 from edgeflow.frontends import load_model
 from edgeflow.frontends.tflite.model import Operator as FileOperator
@@ -43,7 +43,7 @@ def describe_file(file: TfliteFile) -> Description:
         TensorFacts(
             one.name,
             one.shape,
-            BITS[one.kind],
+            TensorKind(one.kind).bits,
             one.data is not None,
             len(one.quantization.scales) if one.quantization else 0,
         )
@@ -184,6 +184,17 @@ def test_the_constants_are_the_baselines(baselines: Any) -> None:
         kinds = (Kernel.CONV_2D, Kernel.DEPTHWISE_CONV_2D, Kernel.AVERAGE_POOL_2D, Kernel.RESHAPE)
         code = cost.code_base + sum(cost.code[one] for one in kinds)
         assert code == pytest.approx(kws[key]["code_ro"] - 7000, rel=0.15), "less SOFTMAX"
+
+
+def test_heliums_constants_are_the_baselines(root: Path, baselines: Any) -> None:
+    text = (root / "benchmarks" / "baselines" / "tflm-cortex-m.json").read_text()
+    found = json.loads(text)["cortex_m55_mve"]
+    for name, each in (("kws_ref_model", estimate._HELIUM_WINDOW), ("ad01_int8", estimate._HELIUM_DENSE)):
+        assert each == found[name]["tflm_cmsis_nn"]["insns"] / baselines[name]["macs"]
+
+
+def test_every_kernel_has_its_structures() -> None:
+    assert set(KEPT) == {one.value for one in Kernel}
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -117,7 +117,7 @@ def test_a_normalized_layer_moves_few_outputs_and_by_one(seed: int, rounding: Ro
     graph = layer(normalization(rng, 4, rounding=rounding), rng.integers(-31, 32, (2, 4)))
     before, after = (interpret(one, {"x": PAIRS})[0]["y"] for one in (graph, adapt(graph)))
     assert np.abs(before - after).max() <= 1
-    assert int((before != after).sum()) <= 0.005 * before.size
+    assert int((before != after).sum()) <= 0.01 * before.size
 
 
 def test_a_channel_that_its_sums_do_not_reach_stays_constant() -> None:

@@ -240,6 +240,17 @@ def moved(*ops: Pad | Slice | Transpose | Upsample | MaxPool) -> Make:
     return make
 
 
+def zero_point_changed(builder: GraphBuilder) -> str:
+    """A clamp whose result reads another zero point into the same integers, in front of an ADD that goes by it."""
+    before, unit = Affine(LEFT.scale, 30), Affine(2 * LEFT.scale / (1 << 20), 0)
+    part = sum_input(quantize_multiplier(0.5), LEFT.zero_point)
+    x = builder.add(requant(0, -100, 100), (source(builder, label=before),), LEFT, "clamp")
+    z = builder.input("z", TensorType(SHAPE, -128, 127), LEFT)
+    parts = tuple(builder.add(part, (one,), unit, "add", f"add_{one}") for one in (x, z))
+    total = builder.add(Add((1, 1)), parts, unit, "add", "add_sums")
+    return builder.add(kernel(unit.scale / RESULT.scale, RESULT), (total,), RESULT, "add")
+
+
 CASES: dict[str, tuple[Make, tuple[str, ...]]] = {
     "ADD of a calibrated model": (calibrated_sum(1), ("ADD",)),
     "SUB of a calibrated model": (calibrated_sum(-1), ("SUB",)),
@@ -300,6 +311,10 @@ def test_an_operator_is_exact(case: str, simplified: bool, tmp_path: Path) -> No
     graph = graph_of(make)
     found = assert_exact(simplify(graph) if simplified else graph, tmp_path)
     assert simplified or found == kernels
+
+
+def test_a_clamp_that_changes_the_zero_point_gets_a_kernel(tmp_path: Path) -> None:
+    assert assert_exact(graph_of(zero_point_changed), tmp_path) == ("DEPTHWISE_CONV_2D", "MAXIMUM", "ADD")
 
 
 TFLITES_OWN = ("ADD of a calibrated model", "SUB of a calibrated model", "MUL with a gate", "QUANTIZE", "RELU6")
