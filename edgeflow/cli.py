@@ -30,6 +30,7 @@ from edgeflow.console import (
     model_options,
     open_console,
     print_json,
+    quoted,
     say,
     verdict_json,
 )
@@ -127,7 +128,7 @@ def check(
         from edgeflow.train.recipe import load_config
 
         found = pipeline.check_config(load_config(model), chosen)
-        follow = f"edgeflow run {model}"
+        follow = f"edgeflow run {quoted(model)}"
     else:
         if chosen is None:
             raise EdgeflowError("no board named", fix="add --board NAME; edgeflow boards lists them")
@@ -135,9 +136,9 @@ def check(
         graph = pipeline.open_graph(model, weights, declared)
         found = [pipeline.check(graph, chosen, backend, backend_settings(settings), limits)]
         chosen_backend = "" if backend == "c" else f" --backend {backend}"
-        chosen_options = "".join(f" --set {one}" for one in settings or ())
-        source = f"{model}{model_options(weights, declared)}"
-        follow = f"edgeflow build {source} --board {board}{chosen_backend}{chosen_options} -o firmware"
+        chosen_options = "".join(f" --set {quoted(one)}" for one in settings or ())
+        source = f"{quoted(model)}{model_options(weights, declared)}"
+        follow = f"edgeflow build {source} --board {quoted(board or '')}{chosen_backend}{chosen_options} -o firmware"
     if json:
         answers = [verdict_json(one.verdict) for one in found]
         print_json(answers if len(answers) > 1 else answers[0])
@@ -173,7 +174,7 @@ def train(
         from edgeflow.report.terminal import line, show_steps
 
         show_steps(console, steps)
-        line(console, f"  next: edgeflow check {steps[-1].path} --board nucleo-f446re")
+        line(console, f"  next: edgeflow check {quoted(steps[-1].path or '')} --board nucleo-f446re")
 
 
 @app.command()
@@ -199,8 +200,8 @@ def predict(
         print_json({"vectors": str(output / "vectors.npz"), "samples": vectors.samples})
         return
     say(f"{vectors.samples} samples -> {output / 'vectors.npz'}")
-    say(f"  next: edgeflow build {student}{model_options(None, declared)} --board nucleo-f446re -o firmware")
-    say(f"        edgeflow verify firmware --vectors {output / 'vectors.npz'}")
+    say(f"  next: edgeflow build {quoted(student)}{model_options(None, declared)} --board nucleo-f446re -o firmware")
+    say(f"        edgeflow verify firmware --vectors {quoted(output / 'vectors.npz')}")
 
 
 @app.command("import")
@@ -231,7 +232,7 @@ def import_(
         say(f"  output '{name}': its softmax is left out, the output is its logits (the largest class is the same)")
     if graph.meaning is Meaning.REAL:
         say("  it means real arithmetic on the stored parameters: verify says how often float32 differs")
-    say(f"  next: edgeflow check {output} --board nucleo-f446re")
+    say(f"  next: edgeflow check {quoted(output)} --board nucleo-f446re")
 
 
 @app.command()
@@ -314,7 +315,7 @@ def inspect(
 
         found = inspect_graph(graph)
         layers = [one for one in found.rows if one.weight_bits is not None] or list(found.rows)
-        source = f"{model}{model_options(weights, declared)}"
+        source = f"{quoted(model)}{model_options(weights, declared)}"
         follow = f"edgeflow inspect {source} --explain {layers[0].layer if layers else 'LAYER'}"
         print_json(to_json(found)) if json else show_inspection(open_console(), found, follow)
 
@@ -350,17 +351,18 @@ def build(
     original = pipeline.original_file(model)
     artefact = pipeline.build(graph, chosen, backend, options, output, original=original, force=force)
     checked = pipeline.check(graph, chosen, backend, options, Limits())
+    if not json:
+        line(open_console(), f"wrote {output}")
     ran = compile_and_run(artefact) if compiled else None
     if json:
         shown = {} if ran is None else {"compiled": to_json(ran)}
         print_json({"path": str(output), "graph": artefact.digest, **shown, **verdict_json(checked.verdict)})
     else:
         console = open_console()
-        line(console, f"wrote {output}")
         if ran is not None:
             show_compiled(console, ran)
         given = "--vectors vectors.npz" if original is None else "--data inputs.npz"
-        show_verdict(console, checked.verdict, f"edgeflow verify {output} {given}")
+        show_verdict(console, checked.verdict, f"edgeflow verify {quoted(output)} {given}")
     answer(checked.ok and (ran is None or ran.bit_exact))
 
 
@@ -405,11 +407,13 @@ def verify(
         show_comparisons(console, found.samples, comparison_record(found.comparisons[0]), record.targets)
         show_skipped(console, record.skipped)
         if found.accuracy is not None:
-            line(console, f"  accuracy of the integers: {found.accuracy * 100:.2f} % on the vectors' labels")
+            built = found.adapted_accuracy
+            other = "" if built is None else f"; of what was built: {built * 100:.2f} %"
+            line(console, f"  accuracy of the integers: {found.accuracy * 100:.2f} % on the vectors' labels{other}")
         if edited:
             line(console, f"  note: changed since edgeflow wrote it: {', '.join(edited)}")
         line(console, "")
-        show_verdict(console, verdict, f"edgeflow report {folder}")
+        show_verdict(console, verdict, f"edgeflow report {quoted(folder)}")
     answer(found.bit_exact and verdict.fits)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json as json_module
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -56,7 +57,10 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only results: no pro
 Force = Annotated[bool, typer.Option("--force", help="Replace an output folder of edgeflow's, with all in it.")]
 BoardName = Annotated[str, typer.Option("--board", "-b", help="A board's name (edgeflow boards) or a .toml file.")]
 BackendName = Annotated[str, typer.Option("--backend", help="What to generate: c, tflm or hls4ml.")]
-Settings = Annotated[list[str] | None, typer.Option("--set", help="Backend option NAME=VALUE, such as stack=1024.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Backend option NAME=VALUE: c prefix, stack; tflm prefix, kernels, int4."),
+]
 Latency = Annotated[str | None, typer.Option("--latency", help='Longest time of one inference, such as "50 ms".')]
 Ram = Annotated[str | None, typer.Option("--ram", help='RAM that the model may use, such as "16 KiB".')]
 Flash = Annotated[str | None, typer.Option("--flash", help='Flash that the model may use, such as "64 KiB".')]
@@ -128,8 +132,13 @@ def backend_settings(pairs: list[str] | None) -> dict[str, object]:
 
 def model_options(weights: Path | None, declared: str | None) -> str:
     """The options that a model file was read with, for the next command."""
-    given = "" if weights is None else f" --weights {weights}"
+    given = "" if weights is None else f" --weights {quoted(weights)}"
     return given if declared is None else f'{given} --input "{declared}"'
+
+
+def quoted(path: Path | str) -> str:
+    """A path as one word of a command that is shown to be copied into a shell."""
+    return shlex.quote(str(path))
 
 
 def budget_limits(latency: str | None, ram: str | None, flash: str | None) -> Any:

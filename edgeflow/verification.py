@@ -13,9 +13,9 @@ from edgeflow.backends.artefact import backend_named, edited_files, load_artefac
 from edgeflow.backends.protocol import Artefact
 from edgeflow.budget import Limits, Verdict, explain, judge
 from edgeflow.conformance import Conformance, verify_artefact
-from edgeflow.errors import EdgeflowError, MissingTool
-from edgeflow.frontends.tflite.original import kept_original
-from edgeflow.ir.graph import Meaning
+from edgeflow.errors import EdgeflowError, MissingTool, printable
+from edgeflow.frontends.tflite.original import kept_original, stored_type
+from edgeflow.ir.graph import Graph, Input, Meaning
 from edgeflow.ir.types import Affine
 from edgeflow.report.record import NAME as RECORD
 from edgeflow.report.record import RunRecord, StepRecord, comparison_record, target_records, write_record
@@ -62,6 +62,7 @@ def verification_data(folder: Path, vectors: Path | None, data: Path | None) -> 
     """
     from edgeflow.train.samples import sample_vectors
 
+    graph = load_artefact(folder).source
     asked = kept_original(folder) is not None
     if vectors is not None and data is not None:
         raise EdgeflowError("takes --vectors or --data, not both", fix="leave one of them out")
@@ -69,10 +70,9 @@ def verification_data(folder: Path, vectors: Path | None, data: Path | None) -> 
         return read_vectors(vectors), vectors
     path = data or vectors
     if path is None:
-        what = "--data, inputs of the model" if asked else "--vectors; edgeflow predict makes them"
+        what = f"--data, inputs of the model: {_expected(graph)}" if asked else "--vectors; edgeflow predict makes them"
         example = "--data inputs.npz" if asked else "--vectors vectors.npz"
         raise EdgeflowError(f"needs {what}", fix=f"edgeflow verify {folder} {example}")
-    graph = load_artefact(folder).source
     if not asked and graph.meaning is Meaning.EXACT and any(isinstance(one.label, Affine) for one in graph.inputs):
         raise EdgeflowError(
             "keeps no .tflite file, which verify asks", where=str(folder), fix="build it again from that file"
@@ -84,6 +84,17 @@ def verification_data(folder: Path, vectors: Path | None, data: Path | None) -> 
             fix=f"edgeflow predict MODEL --data {path} -o vectors, then --vectors vectors/vectors.npz",
         )
     return sample_vectors(graph, read_inputs(path)), path
+
+
+def _expected(graph: Graph) -> str:
+    """The arrays that a .tflite model takes: `'x' of shape (n, 49, 10, 1), floats or int8`."""
+    return "; ".join(map(_array, graph.inputs))
+
+
+def _array(source: Input) -> str:
+    shape = ", ".join(("n", *map(str, source.type.shape)))
+    stored = stored_type(source.type)
+    return f"'{printable(source.name)}' of shape ({shape}), floats" + (f" or {stored}" if stored else "")
 
 
 def record_verification(

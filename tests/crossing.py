@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgeflow.backends.tflm.functions import softmax_op
 from edgeflow.ir.graph import Graph, Op
 from edgeflow.ir.types import Affine, Dyadic, Shape, TensorType, frozen_array
 from edgeflow.ops.add import Add
@@ -21,7 +22,7 @@ from edgeflow.ops.pad import Pad
 from edgeflow.ops.requant import Requant, Rounding, Stage
 from edgeflow.ops.reshape import Reshape
 from edgeflow.ops.slicing import Slice
-from edgeflow.ops.softmax import Softmax
+from edgeflow.ops.softmax import SOFTMAX_FORMS
 from edgeflow.ops.sumpool import SumPool
 from edgeflow.ops.threshold import Threshold
 from edgeflow.ops.transpose import Transpose
@@ -29,6 +30,7 @@ from edgeflow.ops.upsample import Upsample
 from edgeflow.semantics.builder import GraphBuilder
 
 SIGNED, UNSIGNED = TensorType((), -128, 127), TensorType((), 0, 63)
+SIGNED16 = TensorType((), -32768, 32767)
 FRAC = 4
 
 
@@ -195,10 +197,10 @@ def softmax(shape: Shape, bits: int) -> Callable[[GraphBuilder], str]:
     """TFLite-Micro's parameters for an input of 2**-FRAC a unit."""
 
     def make(builder: GraphBuilder) -> str:
-        shift = 27 - FRAC
-        op = Softmax(1 << 30, shift, -((31 << 26) >> shift), bits)
-        label = Affine(2.0**-bits, -(1 << (bits - 1)))
-        return builder.add(op, (source(builder, shape, SIGNED),), label, "softmax")
+        op = softmax_op(bits, 2.0**-FRAC, 1.0)
+        assert op is not None
+        kind = SIGNED16 if bits == 15 else SIGNED
+        return builder.add(op, (source(builder, shape, kind),), Affine(2.0**-bits, SOFTMAX_FORMS[bits].lo), "softmax")
 
     return make
 
@@ -300,4 +302,5 @@ FORMS: tuple[Form, ...] = (
     Form("Softmax", "one vector", softmax((10,), 8)),
     Form("Softmax", "rows", softmax((3, 5), 8)),
     Form("Softmax", "16 bits", softmax((10,), 16)),
+    Form("Softmax", "15 bits from 16", softmax((3, 10), 15)),
 )

@@ -116,8 +116,10 @@ def random_threshold(rng: np.random.Generator, kind: TensorType) -> Threshold:
 
 def random_softmax(rng: np.random.Generator) -> Softmax:
     """A softmax of any scale."""
-    shift = pick(rng, 16, 20, 22, 24, 27, 31)
     multiplier = int(rng.integers(1 << 30, 1 << 31))
+    if rng.random() < 0.3:
+        return Softmax(multiplier, pick(rng, -9, 0, 3, 6), 0, 15)
+    shift = pick(rng, 16, 20, 22, 24, 27, 31)
     return Softmax(multiplier, shift, -((31 << 26) >> shift), pick(rng, 8, 16))
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
+import shlex
 import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from edgeflow.toolchain import qemu
 from edgeflow.vectors import read_vectors, write_vectors
 from tests.conftest import Command, NeedTool
 
@@ -70,13 +73,15 @@ def test_the_walk_from_a_model_file_to_a_verified_firmware(
 def test_check_of_a_board_that_is_too_small_says_no_and_names_the_layer(
     edgeflow: Command, student: Path, data: Path
 ) -> None:
-    board = data / "boards" / "tiny-2k.toml"
+    board = data / "boards" / "tiny-1k.toml"
     answer = edgeflow("check", student, "--board", board)
     assert answer.code == 1
     assert "DOES NOT FIT   RAM is " in answer.out
     assert "layers that cost most" in answer.out
-    assert re.search(r"'pool1' +RAM +2.5 KiB   conv1_act 2048 B \+ pool1 512 B alive together", answer.out)
-    assert re.search(r"halve the channels of 'conv1' +RAM 2.1 KiB +train to know", answer.out)
+    assert re.search(
+        r"'pool1' +RAM +1 KiB   image 24 B \+ conv1_act 512 B \+ pool1 384 B \+ .* alive together", answer.out
+    )
+    assert re.search(r"halve the channels of 'conv1' +RAM 1.3 KiB +train to know", answer.out)
     assert "a larger board: stm32f103c8" in answer.out
     found = edgeflow("check", student, "--board", board, "--json")
     assert (found.code, found.json["fits"], found.json["certain"]) == (1, False, True)
@@ -134,6 +139,14 @@ def test_a_file_that_is_no_model_is_refused(
         f"error: {tmp_path / name}: {text}\n  fix: give a model saved with model.save('model.keras')\n"
     )
     assert not (tmp_path / "graph").exists()
+
+
+def test_an_empty_tflite_file_is_not_sent_to_keras(edgeflow: Command, tmp_path: Path) -> None:
+    path = tmp_path / "m.tflite"
+    path.write_bytes(b"")
+    assert edgeflow("import", path, "-o", tmp_path / "graph").err == (
+        f"error: {path}: the file is empty\n  fix: convert the model again, or copy the file again\n"
+    )
 
 
 def test_a_truncated_model_is_refused_and_the_old_output_stays(
@@ -380,6 +393,38 @@ def test_a_record_in_which_nothing_was_compared_proves_nothing(edgeflow: Command
     assert "NOT bit-exact" in (tmp_path / "report.html").read_text()
 
 
+def test_a_shown_command_can_be_copied_into_a_shell(edgeflow: Command, student: Path, tmp_path: Path) -> None:
+    out = tmp_path / "my firmware's"
+    answer = edgeflow("build", student, "--board", "rpi-pico", "-o", out)
+    words = shlex.split(answer.out.splitlines()[-1].partition("next: ")[2])
+    assert words == ["edgeflow", "verify", str(out), "--vectors", "vectors.npz"]
+
+
+def test_what_was_written_is_said_before_a_tool_is_missed(
+    edgeflow: Command, student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TFLM_DIR", raising=False)
+    out = tmp_path / "tflm"
+    answer = edgeflow("build", student, "--board", "rpi-pico", "--backend", "tflm", "-o", out, "--compile")
+    assert (answer.code, answer.out) == (2, f"wrote {out}\n")
+    assert answer.err.startswith("error: TFLM_DIR is not set\n")
+
+
+def test_a_file_is_no_built_folder(edgeflow: Command, student: Path, vectors: Path) -> None:
+    answer = edgeflow("verify", student, "--vectors", vectors)
+    assert answer.err == (
+        f"error: {student}: a file, not a folder that edgeflow build made\n"
+        f"  fix: edgeflow build {student} --board B -o firmware, if it is a model; then give that folder\n"
+    )
+
+
+def test_a_built_folder_without_its_graph_is_refused(edgeflow: Command, built: Path, vectors: Path) -> None:
+    (built / "graph" / "model.json").unlink()
+    assert edgeflow("verify", built, "--vectors", vectors).err == (
+        f"error: {built}: its graph/model.json is missing\n  fix: build it again\n"
+    )
+
+
 def test_a_graph_that_the_manifest_does_not_name_is_refused(edgeflow: Command, built: Path, vectors: Path) -> None:
     manifest = json.loads((built / "edgeflow.json").read_text())
     (built / "edgeflow.json").write_text(json.dumps({**manifest, "graph": "deadbeef"}))
@@ -392,9 +437,16 @@ def test_a_graph_that_the_manifest_does_not_name_is_refused(edgeflow: Command, b
 
 
 def test_a_core_that_qemu_cannot_run_here_is_skipped_and_said(
-    edgeflow: Command, student: Path, vectors: Path, root: Path, tmp_path: Path, need_tool: NeedTool
+    edgeflow: Command,
+    student: Path,
+    vectors: Path,
+    root: Path,
+    tmp_path: Path,
+    need_tool: NeedTool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     need_tool("gcc")
+    monkeypatch.delitem(qemu.MACHINES, "mps2-an505")
     text = (root / "boards" / "stm32f103c8.toml").read_text().replace('"cortex-m3"', '"cortex-m33"')
     (tmp_path / "mine.toml").write_text(text)
     assert edgeflow("build", student, "--board", tmp_path / "mine.toml", "-o", tmp_path / "fw").code == 0
@@ -431,7 +483,10 @@ def test_the_page_says_what_a_targets_own_rounding_moved(
     assert edgeflow("build", student, "--board", "nucleo-f446re", "--backend", "tflm", "-o", out).code == 0
     answer = edgeflow("verify", out, "--vectors", vectors)
     assert answer.code == 0
-    moved = re.search(r"360   0 of 3600 values differ   (its own rounding moved \d+ outputs, 0 decisions)", answer.out)
+    text = r"its own rounding moved \d+ of 3600 outputs, that and its output's unit 0 of 360 decisions"
+    moved = re.search(rf"360   0 of 3600 values differ   ({text})", answer.out)
     assert moved is not None
     assert edgeflow("report", out).code == 0
-    assert moved[1] in (out / "report.html").read_text()
+    assert moved[1] in html.unescape((out / "report.html").read_text())
+    told = r"accuracy of the integers: \d+\.\d\d % on the vectors' labels; of what was built: \d+\.\d\d %\n"
+    assert re.search(told, answer.out)

@@ -18,7 +18,7 @@ from edgeflow.board import Board, all_boards, board_text, parse_board
 from edgeflow.errors import EdgeflowError, Unsupported, did_you_mean
 from edgeflow.ir.graph import Graph
 from edgeflow.resource import Finding, Severity
-from edgeflow.semantics.serialize import graph_digest, load_graph, to_files
+from edgeflow.semantics.serialize import MODEL, graph_digest, load_graph, to_files
 
 _SCHEMA = 1
 _LARGEST_MANIFEST = 1 << 20
@@ -129,6 +129,12 @@ def _errors(backend: Backend, source: Graph, board: Board) -> list[Finding]:
 def load_artefact(folder: Path) -> Artefact:
     """An emitted folder with its graph, board and options. Raises EdgeflowError when it is not one."""
     path = folder / MANIFEST
+    if folder.is_file():
+        raise EdgeflowError(
+            "a file, not a folder that edgeflow build made",
+            where=str(folder),
+            fix=f"edgeflow build {folder} --board B -o firmware, if it is a model; then give that folder",
+        )
     try:
         if path.stat().st_size > _LARGEST_MANIFEST:
             raise ValueError("too large")
@@ -152,6 +158,8 @@ def load_artefact(folder: Path) -> Artefact:
         ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise EdgeflowError(f"damaged {MANIFEST}: {error}", where=str(folder), fix="build it again") from None
+    if not (folder / "graph" / MODEL).is_file():
+        raise EdgeflowError(f"its graph/{MODEL} is missing", where=str(folder), fix="build it again")
     source = load_graph(folder / "graph")
     if digest != graph_digest(source):
         raise EdgeflowError(

@@ -22,6 +22,7 @@ _SAVE = "load it in Python and save it with model.save('model.keras')"
 _CONVERT = "convert the model again, or copy the file again"
 _PICKLE = "pickled Python objects, which can run code when they are opened: edgeflow never opens them"
 _SAVED_MODEL = "saved_model.pb"
+_TFLITE_SUFFIXES = (".tflite", ".lite")
 
 
 def load_model(path: Path, weights: Path | None = None, declared: str | None = None) -> Graph:
@@ -95,7 +96,7 @@ def _head(path: Path) -> bytes:
         if is_saved_model(path):
             raise EdgeflowError("a TensorFlow SavedModel folder, not a model file", where=str(path), fix=_SAVE)
         if path.is_dir():
-            raise EdgeflowError("is a folder, not a model file", where=str(path), fix=_FIX)
+            raise EdgeflowError("is a folder, not a model file", where=str(path), fix=_fix(path))
         with path.open("rb") as stream:
             return stream.read(_HEAD)
     except FileNotFoundError:
@@ -135,12 +136,17 @@ def _what_it_is(path: Path, head: bytes) -> tuple[str, str]:
     """What a file is that is no model, and what to do."""
     for known, what, fix in _KNOWN:
         if known(path, head):
-            return what, fix
+            return what, _fix(path) if fix == _FIX else fix
     if path.suffix in (".keras", ".h5", ".hdf5"):
         return f"damaged or not a Keras model: it does not begin like a {path.suffix} file", _FIX
-    if path.suffix in (".tflite", ".lite"):
+    if path.suffix in _TFLITE_SUFFIXES:
         return f"damaged or not a TFLite model: it does not begin like a {path.suffix} file", _CONVERT
     return "not a model file; edgeflow reads .keras, .h5 and .tflite", _FIX
+
+
+def _fix(path: Path) -> str:
+    """What to give instead of a file that is no model, of the kind that its name promises."""
+    return _CONVERT if path.suffix in _TFLITE_SUFFIXES else _FIX
 
 
 def _named(*suffixes: str) -> Callable[[Path, bytes], bool]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from edgeflow.artifacts import write_file
 from edgeflow.render import render
 from edgeflow.report.record import RunRecord
-from edgeflow.report.terminal import mismatch_text, show_value, why_other
+from edgeflow.report.terminal import mismatch_text, moved_text, show_value, why_other
 
 NAME = "report.html"
 
@@ -21,4 +21,5 @@ def write_page(folder: Path, record: RunRecord) -> Path:
 
 def page(record: RunRecord) -> str:
     """The page's text; everything that comes from a model is escaped."""
-    return render("report/report.html.j2", record=record, show=show_value, mismatch=mismatch_text, why=why_other)
+    texts = {"show": show_value, "mismatch": mismatch_text, "moved": moved_text, "why": why_other}
+    return render("report/report.html.j2", record=record, **texts)

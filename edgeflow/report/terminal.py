@@ -155,7 +155,7 @@ def show_comparisons(
         count = next((r.value for r in one.resources if r.name == "instructions"), None)
         extra = f"   {count:,.0f} instructions each" if count else ""
         if one.moved is not None:
-            extra += f"   its own rounding moved {one.moved} outputs, {one.decisions_moved} decisions"
+            extra += f"   {moved_text(one)}"
         rows.append([one.title, f"{one.samples}", _differ(one) + extra])
     table(console, rows, right=frozenset({1}))
     everything = ([reference] if reference else []) + list(targets)
@@ -199,6 +199,14 @@ def why_other(reference: ComparisonRecord) -> str:
     names = ", ".join(f"'{name}'" for name in reference.layers[:_MOST_NAMES])
     more = " ..." if len(reference.layers) > _MOST_NAMES else ""
     return f"{moved}; all within float32's rounding error, in {printable(names)}{more}"
+
+
+def moved_text(one: TargetRecord) -> str:
+    """What a target's own arithmetic changed; a decision can move without an output, by the output's coarser unit."""
+    outputs = f"{one.moved} of {one.values} outputs"
+    return (
+        f"its own rounding moved {outputs}, that and its output's unit {one.decisions_moved} of {one.samples} decisions"
+    )
 
 
 def _differ(one: ComparisonRecord | TargetRecord) -> str:

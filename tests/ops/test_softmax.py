@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import math
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from edgeflow.errors import InvalidGraph
 from edgeflow.ir.graph import Bounds
 from edgeflow.ir.types import IntArray
-from edgeflow.ops.softmax import Softmax
+from edgeflow.ops.softmax import EXPONENTIAL_TABLE, RECIPROCAL_TABLE, Softmax
 
 
 def softmax(scale: float, bits: int = 8) -> Softmax:
@@ -30,6 +31,12 @@ def softmax(scale: float, bits: int = 8) -> Softmax:
     return Softmax(multiplier, shift, -((31 << 26) >> shift), bits)
 
 
+def softmax16(scale: float) -> Softmax:
+    """The same for int16: a step of a difference is 10 / 65535 (CalculateSoftmaxParams, softmax_common.cc)."""
+    fraction, shift = math.frexp(float(np.float32(scale)) / (10.0 / 65535.0))
+    return Softmax(round(fraction * 2.0**31), shift, 0, 15)
+
+
 def run(op: Softmax, values: list[int]) -> list[int]:
     return op.evaluate((np.array([values]),), ())[0].tolist()
 
@@ -42,6 +49,22 @@ def test_by_hand() -> None:
     assert run(softmax(100.0), [1, 0, -128]) == [127, -128, -128], "a scale of 32 or more leaves the largest alone"
 
 
+def test_int16_by_hand() -> None:
+    assert run(softmax16(1 / 16), [0, 0]) == [16384, 16384]
+    assert run(softmax16(1 / 16), [5]) == [32767], "1 does not fit and saturates"
+    assert run(softmax16(1.0), [3, 2, 1]) == [21798, 8020, 2950], "0.665, 0.245, 0.090 of 32768"
+    assert run(softmax16(1.0), [0, -10, -30000]) == [32764, 2, 2], "nothing is less than exp(-10)"
+    assert run(softmax16(10 / 65535), [0, -65535]) == [32766, 2]
+
+
+def test_the_tables_are_those_of_tflite_micro() -> None:
+    assert EXPONENTIAL_TABLE[[0, 1, 256, 511, 512]].tolist() == [2, 2, 221, 32133, 32767]
+    assert RECIPROCAL_TABLE[[0, 1, 256, 511, 512]].tolist() == [32767, 32704, 21845, 16400, 16384]
+    contents = (one.astype("<i2").tobytes() for one in (EXPONENTIAL_TABLE, RECIPROCAL_TABLE))
+    digests = [hashlib.sha256(one).hexdigest()[:16] for one in contents]
+    assert digests == ["1f064505e52b5558", "36dabd62f9189220"], "found with the wheel, bit for bit"
+
+
 def test_it_is_the_real_softmax_to_a_unit() -> None:
     rng = np.random.default_rng(2)
     for scale in (1 / 256, 1 / 16, 0.3, 2.0):
@@ -51,6 +74,8 @@ def test_it_is_the_real_softmax_to_a_unit() -> None:
         for bits, off in ((8, 0.51), (16, 2.0)):
             wanted = np.minimum(exact * 2.0**bits, 2.0**bits - 1) - 2.0 ** (bits - 1)
             assert np.abs(softmax(scale, bits).evaluate((x,), ()) - wanted).max() < off
+        wanted = np.minimum(exact * 2.0**15, 2.0**15 - 1)
+        assert np.abs(softmax16(scale).evaluate((x,), ()) - wanted).max() < 23, "exp(-10) is 2 units"
 
 
 def test_exponentials_fall_from_just_below_one_to_nothing() -> None:
@@ -69,10 +94,16 @@ def test_bounds_hold(sound: Callable[..., None], seed: int, scale: float, bits: 
     sound(softmax(scale, bits), ((2, 3, 4)[-rank:],), seed)
 
 
+@given(seed=st.integers(0, 1 << 30), scale=st.floats(1e-6, 1), rank=st.integers(1, 3))
+def test_bounds_hold_with_15_bits(sound: Callable[..., None], seed: int, scale: float, rank: int) -> None:
+    sound(softmax16(scale), ((2, 3, 4)[-rank:],), seed)
+
+
 def test_the_most_channels_do_not_overflow() -> None:
     x = np.zeros((1, 4095), dtype=np.int64)
     assert set(softmax(0.1).evaluate((x,), ())[0].tolist()) == {-128}
     assert set(softmax(0.1, 16).evaluate((x,), ())[0].tolist()) == {-32752}, "65536 / 4095 = 16"
+    assert set(softmax16(0.1).evaluate((x,), ())[0].tolist()) == {8}
 
 
 @pytest.mark.parametrize(
@@ -80,12 +111,23 @@ def test_the_most_channels_do_not_overflow() -> None:
     [
         (softmax(1.0), (), "a tensor without axes has no channels"),
         (softmax(1.0), (2, 4096), "a softmax of 4096 channels, more than 4095"),
-        (Softmax(1 << 30, 20, -9, 9), (2,), "a softmax of 9 bits, not 8 or 16"),
+        (Softmax(1 << 30, 20, -9, 9), (2,), "a softmax of 9 bits, not 8, 15 or 16"),
         (Softmax(1 << 31, 20, -9, 8), (2,), "a softmax needs 2^30 <= multiplier < 2^31 and 0 <= shift <= 31"),
         (Softmax(1 << 29, 20, -9, 8), (2,), "a softmax needs 2^30 <= multiplier < 2^31 and 0 <= shift <= 31"),
         (Softmax(1 << 30, 32, 0, 8), (2,), "a softmax needs 2^30 <= multiplier < 2^31 and 0 <= shift <= 31"),
         (Softmax(1 << 30, 20, 1, 8), (2,), "a least difference of 1 is not 0 to -31 after its shift"),
         (Softmax(1 << 30, 26, -32, 8), (2,), "a least difference of -32 is not 0 to -31 after its shift"),
+        (
+            Softmax(1 << 31, 0, 0, 15),
+            (2,),
+            "a softmax needs 2^30 <= multiplier < 2^31 and -31 <= shift <= 31",
+        ),
+        (
+            Softmax(1 << 30, -32, 0, 15),
+            (2,),
+            "a softmax needs 2^30 <= multiplier < 2^31 and -31 <= shift <= 31",
+        ),
+        (Softmax(1 << 30, 0, -1, 15), (2,), "a softmax of 15 bits has a least difference of 0, not -1"),
     ],
 )
 def test_refusals(op: Softmax, shape: tuple[int, ...], text: str) -> None:
@@ -98,6 +140,13 @@ def test_differences_beyond_62_bits_are_refused() -> None:
     wide = Bounds(np.array([-(1 << 61)]), np.array([1 << 61]))
     with pytest.raises(InvalidGraph, match="a difference could leave 62 bits"):
         softmax(1.0).bounds((wide,), ((4,),))
+
+
+def test_differences_that_leave_32_bits_are_refused_with_15_bits() -> None:
+    op, most = Softmax(1 << 30, 15, 0, 15), (1 << 16) - 1
+    assert op.bounds((Bounds(np.array([0]), np.array([most])),), ((4,),)).hi.max() == 32767
+    with pytest.raises(InvalidGraph, match="a difference could leave 32 bits after its shift"):
+        op.bounds((Bounds(np.array([0]), np.array([most + 1])),), ((4,),))
 
 
 def softmax_file(fb: Any, shape: tuple[int, int], scale: float, bits: int) -> bytes:

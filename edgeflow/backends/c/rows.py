@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -12,7 +13,7 @@ from edgeflow.backends.c.kernel import Context, Kernel
 from edgeflow.backends.c.lower import Buffer, Step
 from edgeflow.ir.graph import Node
 from edgeflow.ir.types import IntArray
-from edgeflow.ops.softmax import SUM_FRACTION, Softmax
+from edgeflow.ops.softmax import EXPONENTIAL_TABLE, RECIPROCAL_TABLE, SUM_FRACTION, Softmax
 
 MOST_EXPONENTIALS = 512
 """Entries of the largest table of exponentials; beyond it they are computed."""
@@ -28,8 +29,9 @@ class RowKernel(Kernel):
 
 @dataclass(frozen=True, kw_only=True)
 class SoftmaxKernel(RowKernel):
-    """Softmax. `table` holds the exponentials of the first `live` differences; None: `exponential` computes them.
+    """Softmax of 8 or 16 bits.
 
+    `table` holds the exponentials of the first `live` differences; None: `exponential` computes them.
     `lowest` and `highest` are the ends of the result, `drop` the bits that an exponential has more than it.
     """
 
@@ -65,10 +67,52 @@ def make_argmax(
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class InterpolatedSoftmaxKernel(RowKernel):
+    """Softmax of 15 bits, with its tables of the exponential and the reciprocal."""
+
+    exponential: Table
+    reciprocal: Table
+    multiplier: int
+    left: int
+    right: int
+
+
 def make_softmax(
     step: Step, node: Node, name: str, context: Context, inputs: tuple[Buffer, ...], y: Buffer
-) -> SoftmaxKernel:
+) -> SoftmaxKernel | InterpolatedSoftmaxKernel:
     """The kernel of Softmax."""
+    return _SOFTMAXES[cast(Softmax, node.op).bits](node, name, context, inputs, y)
+
+
+def _make_interpolated(
+    node: Node, name: str, context: Context, inputs: tuple[Buffer, ...], y: Buffer
+) -> InterpolatedSoftmaxKernel:
+    op = cast(Softmax, node.op)
+    source, channels = context.bounds[node.inputs[0]], node.type.shape[-1]
+    lo, hi = int(source.lo.min()), int(source.hi.max())
+    exponential = table(f"{name}_exponential", EXPONENTIAL_TABLE)
+    reciprocal = table(f"{name}_reciprocal", RECIPROCAL_TABLE)
+    return InterpolatedSoftmaxKernel(
+        name=name,
+        layer=node.layer,
+        what=f"softmax of {channels} channels",
+        template="SoftmaxInterpolated",
+        inputs=inputs,
+        y=y,
+        acc=working_type(min(lo, lo - hi), max(hi, hi - lo)).name,
+        own_tables=(exponential, reciprocal),
+        rows=node.type.size // channels,
+        in_c=channels,
+        exponential=exponential,
+        reciprocal=reciprocal,
+        multiplier=op.multiplier,
+        left=max(op.shift, 0),
+        right=max(-op.shift, 0),
+    )
+
+
+def _make_computed(node: Node, name: str, context: Context, inputs: tuple[Buffer, ...], y: Buffer) -> SoftmaxKernel:
     op = cast(Softmax, node.op)
     source, channels = context.bounds[node.inputs[0]], node.type.shape[-1]
     lo, hi = int(source.lo.min()), int(source.hi.max())
@@ -105,3 +149,9 @@ def _live_exponentials(op: Softmax, reach: int) -> tuple[int, IntArray | None]:
     exponentials = op.exponentials(-np.arange(min(most, MOST_EXPONENTIALS + 1), dtype=np.int64))
     live = max(int(np.count_nonzero(exponentials >= 1 << (30 - SUM_FRACTION))), 1)
     return (most, None) if live > MOST_EXPONENTIALS else (live, exponentials[:live])
+
+
+_SOFTMAXES: Mapping[
+    int, Callable[[Node, str, Context, tuple[Buffer, ...], Buffer], SoftmaxKernel | InterpolatedSoftmaxKernel]
+] = {8: _make_computed, 15: _make_interpolated, 16: _make_computed}
+"""By the number of bits."""

@@ -23,7 +23,8 @@ from edgeflow.backends.tflm.chains import (
 )
 from edgeflow.backends.tflm.concats import storable_concats
 from edgeflow.backends.tflm.edit import Edit
-from edgeflow.backends.tflm.joins import adapt_join
+from edgeflow.backends.tflm.elementwise import covered, find_elementwise
+from edgeflow.backends.tflm.joins import adapt_join, add_clamped
 from edgeflow.backends.tflm.lower import Lowered, lower_in
 from edgeflow.backends.tflm.pools import adapt_average
 from edgeflow.backends.tflm.rescale import MOST, clamped_form, finest, kernel_for, power_of_two
@@ -80,8 +81,13 @@ def adapt_to(graph: Graph, width: Width) -> Graph:
     graph = as_requants(storable_concats(graph, width))
     edit, fused = Edit(graph, width), find_fused(graph)
     joins, spreads = find_joins(graph), find_spreads(graph)
-    later = absorbed(joins, spreads)
+    elementwise = find_elementwise(graph, width)
+    later = absorbed(joins, spreads) | covered(elementwise)
     for node in graph.nodes:
+        if node.name in elementwise:
+            for one in elementwise[node.name].nodes:
+                edit.copy(one)
+            add_clamped(edit, node)
         if node.name in edit.done or node.name in later:
             continue
         join, spread, found = joins.get(node.name), spreads.get(node.name), fused.get(node.name)

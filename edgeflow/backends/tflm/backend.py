@@ -53,7 +53,7 @@ class TflmBackend:
     product: ClassVar[str] = "model.tflite, the same as a C array, and a TFLite-Micro program around it"
     Options: ClassVar[type] = TflmOptions
     runners: ClassVar[tuple[Runner, ...]] = (
-        Runner("wheel", "TFLite-Micro wheel"),
+        Runner("wheel", "TFLite-Micro, built file"),
         Runner("qemu", "TFLite-Micro on QEMU {core}", asked=True),
     )
 

@@ -137,7 +137,7 @@ def _verification(board: McuBoard, shared: Mapping[str, object]) -> dict[str, st
         {"name": "ram", "flash": False, "origin": emulator.ram, "size": min(ram.size, emulator.ram_size)},
     )
     memory = {"board": board, "emulated": True, "machine": emulator.name, "regions": regions, "boot2": None}
-    program = {"machine": emulator.name, "timer": f"0x{emulator.timer:08x}", "icount_shift": ICOUNT_SHIFT}
+    program = {"machine": emulator.name, "timer": emulator.timer, "icount_shift": ICOUNT_SHIFT}
     return {
         "verify/qemu.cc": render("tflm/qemu.cc.j2", **shared, **program, traps_unaligned=board.core.traps_unaligned),
         "verify/startup.c": render("firmware/startup.c.j2", board=board),

@@ -53,8 +53,6 @@ def schema() -> Any:
 
 def write_flatbuffer(model: TfliteModel, digest: str) -> bytes:
     """The file's bytes: the same model gives the same. `digest` (of the graph) goes into the metadata."""
-    import flatbuffers  # pyright: ignore[reportMissingTypeStubs]
-
     fb = schema()
     metadata = json.dumps({"edgeflow": __version__, "graph": digest}).encode()
     contents = [b"", *(tensor.data for tensor in model.tensors if tensor.data is not None), metadata]
@@ -67,9 +65,27 @@ def write_flatbuffer(model: TfliteModel, digest: str) -> bytes:
     entry = fb.MetadataT()
     entry.name, entry.buffer = METADATA, len(contents) - 1
     root.metadata = [entry]
-    builder = flatbuffers.Builder(1 << 16)
+    builder = _sharing_builder()
     builder.Finish(cast(_Packs, root).Pack(builder), file_identifier=_IDENTIFIER)
     return bytes(builder.Output())
+
+
+def _sharing_builder() -> Any:
+    """A builder that writes equal vectors of numbers once: shapes, and the zero points of a scale a channel."""
+    import flatbuffers  # pyright: ignore[reportMissingTypeStubs]
+
+    class Sharing(flatbuffers.Builder):
+        def __init__(self) -> None:
+            super().__init__(1 << 16)
+            self._written: dict[tuple[str, bytes], int] = {}
+
+        def CreateNumpyVector(self, x: np.ndarray[Any, Any]) -> int:  # noqa: N802
+            key = (x.dtype.str, x.tobytes())
+            if key not in self._written:
+                self._written[key] = cast(int, super().CreateNumpyVector(x))
+            return self._written[key]
+
+    return Sharing()
 
 
 def _code(fb: Any, kernel: Kernel, version: int) -> object:

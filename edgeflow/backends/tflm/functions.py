@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Mapping
+
 import numpy as np
 
-from edgeflow.backends.tflm.arithmetic import INT8_LO, quantize_multiplier, scale_of
+from edgeflow.backends.tflm.arithmetic import INT8_LO, SMALLEST_EXPONENT, quantize_multiplier, scale_of
 from edgeflow.backends.tflm.curves import CURVES, Curve, byte_curve
+from edgeflow.backends.tflm.lookup import LARGEST_LOG2_ERROR, interpolated_logistic, interpolated_tanh
 from edgeflow.backends.tflm.model import AxisOptions, Kernel, NoOptions, Quantization, SoftmaxOptions, TensorKind
 from edgeflow.backends.tflm.storage import Storage, input_storage, zero_of
-from edgeflow.backends.tflm.widths import INT8, INT16
+from edgeflow.backends.tflm.widths import INT8, INT16, Width
 from edgeflow.backends.tflm.writer import NARROWER, Refused, Writer
 from edgeflow.ir.graph import Node
 from edgeflow.ir.types import IntArray, frozen_array
+from edgeflow.ops.interpolation import LAST_POSITION
 from edgeflow.ops.lut import Lut
-from edgeflow.ops.softmax import DIFF_FRACTION, Softmax
+from edgeflow.ops.softmax import DIFF_FRACTION, LONGEST_EXPONENTIAL, SOFTMAX_FORMS, Softmax
 from edgeflow.ops.threshold import Threshold
 
 _MOST_CHANNELS = 511
@@ -21,32 +26,61 @@ _MOST_CHANNELS = 511
 
 
 def lower_softmax(writer: Writer, node: Node) -> None:
-    """SOFTMAX of int8: to 8 or 16 bits."""
+    """SOFTMAX of int8, to 8 or 16 bits, and of int16, to 15 bits."""
     op = node.op
     assert isinstance(op, Softmax)
     place, _ = writer.source(node)
-    half = 1 << (op.bits - 1)
-    if scale_of(node.label) != 2.0**-op.bits or zero_of(node.label) != -half:
-        raise Refused(f"say the unit {node.label} of a softmax: TFLite's is 2^-{op.bits} (q + {half})")
+    zero, kinds = SOFTMAX_FORMS[op.bits].lo, SOFTMAX_KINDS[op.bits]
+    if writer.tensors[place].kind is not kinds[0].kind:
+        found = writer.tensors[place].kind.bits
+        raise Refused(f"do this softmax of {found}-bit values: TFLite-Micro's reads {kinds[0].bits} bits")
+    if scale_of(node.label) != 2.0**-op.bits or zero_of(node.label) != zero:
+        raise Refused(f"say the unit {node.label} of a softmax: TFLite's is 2^-{op.bits} (q + {-zero})")
     if op.bits == 8 and node.type.shape[-1] > _MOST_CHANNELS:
         raise Refused(f"do a softmax of {node.type.shape[-1]} classes: TFLite-Micro stops beyond {_MOST_CHANNELS}")
     beta = _beta(op, writer.quantization(place).scales[0])
     if beta is None:
         raise Refused("do this softmax: no float32 beta gives its multiplier")
-    result = writer.result(node, Storage(-half, 0, INT8 if op.bits == 8 else INT16))
+    result = writer.result(node, Storage(zero, 0, kinds[1]))
     writer.operator(Kernel.SOFTMAX, (place,), result, SoftmaxOptions(beta), node.layer)
 
 
+SOFTMAX_KINDS: Mapping[int, tuple[Width, Width]] = {8: (INT8, INT8), 15: (INT16, INT16), 16: (INT8, INT16)}
+"""What SOFTMAX reads and makes, by the bits of the graph's op."""
+_DIFF_STEP = LONGEST_EXPONENTIAL / LAST_POSITION
+"""What a step of a difference means in the kernel of int16."""
+
+
+def softmax_op(bits: int, scale: float, beta: float) -> Softmax | None:
+    """The op with the parameters of TFLite-Micro's kernel (CalculateSoftmaxParams in micro/kernels/softmax_common.cc,
+    PreprocessSoftmaxScaling in quantization_util.cc). None where the input's scale is too small for the kernel.
+    """
+    return _softmax_of_int16(scale, beta) if bits == 15 else _softmax_of_int8(bits, scale, beta)
+
+
+def _softmax_of_int8(bits: int, scale: float, beta: float) -> Softmax | None:
+    factor = min(beta * scale * 2.0**DIFF_FRACTION, 2.0**31 - 1)
+    if factor <= 1.0:
+        return None
+    found = quantize_multiplier(factor)
+    return Softmax(found.significand, found.exponent, -((31 << DIFF_FRACTION) >> found.exponent), bits)
+
+
+def _softmax_of_int16(scale: float, beta: float) -> Softmax | None:
+    factor = scale * beta / _DIFF_STEP
+    if factor < 2.0 ** (SMALLEST_EXPONENT - 1):
+        return None
+    found = quantize_multiplier(factor)
+    return Softmax(found.significand, found.exponent, 0, 15)
+
+
 def _beta(op: Softmax, scale: float) -> float | None:
-    """The float32 beta with which PreprocessSoftmaxScaling (quantization_util.cc) gives the op's parameters."""
-    nearest = np.float32(np.ldexp(float(op.multiplier), op.shift - 31 - DIFF_FRACTION) / scale)
+    """The float32 beta with which a kernel has the op's parameters."""
+    unit = _DIFF_STEP if op.bits == 15 else 2.0**-DIFF_FRACTION
+    nearest = np.float32(np.ldexp(float(op.multiplier), op.shift - 31) * unit / scale)
     neighbours = (np.nextafter(nearest, end) for end in (np.float32(0), np.float32(np.inf)))
-    for beta in (np.float32(1), nearest, *neighbours):
-        factor = min(float(beta) * scale * 2.0**DIFF_FRACTION, 2.0**31 - 1)
-        found = quantize_multiplier(factor)
-        if (found.significand, found.exponent) == (op.multiplier, op.shift):
-            return float(beta) if op.diff_min == -((31 << DIFF_FRACTION) >> op.shift) else None
-    return None
+    candidates = (float(one) for one in (np.float32(1), nearest, *neighbours))
+    return next((beta for beta in candidates if softmax_op(op.bits, scale, beta) == op), None)
 
 
 def lower_lut(writer: Writer, node: Node) -> None:
@@ -54,14 +88,41 @@ def lower_lut(writer: Writer, node: Node) -> None:
     op = node.op
     assert isinstance(op, Lut)
     kind = writer.graph.tensor(node.inputs[0]).type
-    lower_table(writer, node, op.table[kind.lo - op.first : kind.hi - op.first + 1], op.function)
+    table = op.table[kind.lo - op.first : kind.hi - op.first + 1]
+    if writer.width.narrow:
+        lower_table(writer, node, table, op.function)
+    else:
+        _lower_wide_curve(writer, node, table, op.function)
+
+
+_WIDE_CURVES: Mapping[str, tuple[Kernel, Callable[[float], IntArray | None]]] = {
+    "logistic": (Kernel.LOGISTIC, interpolated_logistic),
+    "tanh": (Kernel.TANH, interpolated_tanh),
+}
+
+
+def _lower_wide_curve(writer: Writer, node: Node, table: IntArray, function: str) -> None:
+    """LOGISTIC or TANH of int16, in units of 2**-15; TFLite-Micro's GATHER takes no table of 65,536 entries."""
+    place, _ = writer.source(node)
+    kind, scale, zero = writer.graph.tensor(node.inputs[0]).type, scale_of(node.label), zero_of(node.label)
+    found = _WIDE_CURVES.get(function)
+    computed = None if found is None else found[1](writer.quantization(place).scales[0])
+    if found is None or computed is None or scale is None or zero or abs(math.log2(scale) + 15) >= LARGEST_LOG2_ERROR:
+        raise Refused(_NO_TABLE)
+    reached = np.clip(computed, INT16.lo, INT16.hi)[kind.lo - INT16.lo : kind.hi - INT16.lo + 1]
+    if not np.array_equal(reached, table):
+        raise Refused(_NO_TABLE)
+    writer.operator(found[0], (place,), writer.result(node, Storage(0, 0, INT16)), NoOptions(), node.layer)
+
+
+_NO_TABLE = "look values of more than 8 bits up in a table"
 
 
 def lower_table(writer: Writer, node: Node, table: IntArray, function: str = "") -> None:
     """`table` holds a node's result for every value of its input, from the least on. Raises Refused."""
     place, source = writer.source(node)
     if not writer.width.narrow:
-        raise Refused("look values of more than 8 bits up in a table")
+        raise Refused(_NO_TABLE)
     storage = input_storage(node.type.lo, node.type.hi, zero_of(node.label), writer.width)
     if storage is None:
         raise Refused(f"keep values of {node.type.bits} bits: TFLite keeps 8 between layers", NARROWER)

@@ -124,7 +124,7 @@ def adapt_join(edit: Edit, join: Join) -> None:
         for one in dict.fromkeys((*join.parts, join.node)):
             if one is not None:
                 edit.copy(one)
-        _clamped(edit, join.after)
+        add_clamped(edit, join.after)
         return
     signs = join.node.op.signs if isinstance(join.node.op, Add) else (1,) * len(join.sources)
     if _simplified(edit, join, signs):
@@ -139,7 +139,7 @@ def adapt_join(edit: Edit, join: Join) -> None:
     edit.copy(join.node)
 
 
-def _clamped(edit: Edit, after: Node) -> None:
+def add_clamped(edit: Edit, after: Node) -> None:
     """A Requant in a kernel's form, with a clamp of its own for what the kernel's does not do."""
     op, wide = after.op, edit.names[after.inputs[0]]
     assert isinstance(op, Requant)

@@ -14,8 +14,9 @@ import numpy as np
 
 from edgeflow.backends.tflm.arithmetic import is_clamp, only_value, same_but_clamps, scale_of
 from edgeflow.backends.tflm.chains import Join, Spread, absorbed, find_joins, find_spreads, linear
+from edgeflow.backends.tflm.elementwise import Elementwise, covered, find_elementwise
 from edgeflow.backends.tflm.functions import lower_lut, lower_softmax, lower_threshold
-from edgeflow.backends.tflm.joined import lower_join, own_joins, refuse_join
+from edgeflow.backends.tflm.joined import lower_elementwise, lower_join, own_joins, refuse_join
 from edgeflow.backends.tflm.model import Activation, Kernel, NoOptions, TfliteModel
 from edgeflow.backends.tflm.moves import (
     lower_concat,
@@ -34,6 +35,7 @@ from edgeflow.backends.tflm.widths import INT8, INT16, Width
 from edgeflow.backends.tflm.writer import NARROWER, Refused, Writer, file_shape, layer_of, refusal
 from edgeflow.ir.graph import Graph, Node
 from edgeflow.ir.types import frozen_array
+from edgeflow.ops.argmax import ArgMax
 from edgeflow.ops.concat import Concat
 from edgeflow.ops.lut import Lut
 from edgeflow.ops.maxpool import MaxPool
@@ -70,12 +72,14 @@ class Lowered:
 class _Found:
     """Which nodes belong together.
 
-    `own` are the joins that a kernel computes, `absorbed` what kernels do besides, `waiting` what other joins read.
+    `own` are the joins that a kernel computes, `absorbed` what kernels do besides, `waiting` what other joins read;
+    `elementwise` are sums and products with a constant or a repeated input, by their last node.
     """
 
     makers: Mapping[str, Node]
     joins: Mapping[str, Join]
     own: Mapping[str, Join]
+    elementwise: Mapping[str, Elementwise]
     spreads: Mapping[str, Spread]
     absorbed: set[str]
     waiting: set[str]
@@ -88,8 +92,10 @@ class _Found:
             name: one for name, one in find_spreads(graph).items() if transposable(one, graph.tensor(one.source).label)
         }
         makers = {node.name: node for node in graph.nodes}
-        others = {name: join for name, join in joins.items() if name not in own}
-        return _Found(makers, joins, own, spreads, absorbed(own, spreads), absorbed(others, {}))
+        elementwise = find_elementwise(graph, width)
+        done = covered(elementwise)
+        others = {name: join for name, join in joins.items() if name not in own and name not in done}
+        return _Found(makers, joins, own, elementwise, spreads, absorbed(own, spreads) | done, absorbed(others, {}))
 
 
 def lower(graph: Graph) -> Lowered:
@@ -148,7 +154,9 @@ def _wide_outputs(writer: Writer, broken: set[str]) -> list[Refusal]:
 def _lower_node(writer: Writer, found: _Found, node: Node) -> None:
     if node.name in found.absorbed or node.name in found.waiting:
         return
-    if isinstance(node.op, Requant):
+    if node.name in found.elementwise:
+        lower_elementwise(writer, found.elementwise[node.name])
+    elif isinstance(node.op, Requant):
         _requant(writer, found, node, node.op)
     elif node.name in found.joins:
         if node.name not in found.own:
@@ -163,6 +171,12 @@ def _lower_node(writer: Writer, found: _Found, node: Node) -> None:
         raise Refused(f"do {type(node.op).__name__}")
 
 
+def _refuse_largest(writer: Writer, node: Node) -> None:
+    writer.source(node)
+    what = "number the largest channel in 8 or 16 bits: TFLite-Micro's ARG_MAX gives 32"
+    raise Refused(what, f"end the model before '{node.layer}' and let the program take the largest, or use --backend c")
+
+
 _LOWERINGS: Mapping[type, Callable[[Writer, Node], None]] = {
     MaxPool: lower_max_pool,
     Reshape: lower_reshape,
@@ -174,6 +188,7 @@ _LOWERINGS: Mapping[type, Callable[[Writer, Node], None]] = {
     Softmax: lower_softmax,
     Lut: lower_lut,
     Threshold: lower_threshold,
+    ArgMax: _refuse_largest,
 }
 
 

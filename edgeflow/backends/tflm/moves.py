@@ -18,6 +18,8 @@ from edgeflow.ops.transpose import Transpose
 from edgeflow.ops.upsample import Upsample
 
 _MOST_AXES = 3
+MOST_JOINED = 10
+"""Inputs that TFLite-Micro's CONCATENATION takes (kMaxInputNum)."""
 
 
 def lower_reshape(writer: Writer, node: Node) -> None:
@@ -97,6 +99,10 @@ def lower_concat(writer: Writer, node: Node) -> None:
     """CONCATENATION, behind a QUANTIZE for each input whose bytes are shifted otherwise."""
     op = node.op
     assert isinstance(op, Concat)
+    if len(node.inputs) > MOST_JOINED:
+        raise Refused(
+            f"join {len(node.inputs)} tensors: TFLite-Micro joins up to {MOST_JOINED}", "join a few at a time"
+        )
     places = [writer.place(name)[0] for name in node.inputs]
     scale, zero = scale_of(node.label), zero_of(node.label)
     if scale is None:

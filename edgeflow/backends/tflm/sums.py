@@ -188,13 +188,16 @@ def _conv(writer: Writer, sums: Sum, conv: Conv) -> None:
 
 
 def sum_operands(writer: Writer, sums: Sum, weight: IntArray, bias: IntArray, axis: int) -> tuple[int, int]:
-    """The constants of a kernel: int8 weights, and the int32 bias in the sums' own scales."""
+    """The constants of a kernel: int8 weights, and the bias.
+
+    Kernels compare a bias's scale with the sums' own where that is a single one. Of several they read none.
+    """
     layer = sums.node.layer
     source = writer.quantization(sums.place).scales[0]
     of_bias = tuple(float(np.float32(source * one)) for one in sums.scales)
     return (
         writer.constant(f"{layer}/weight", weight, TensorKind.INT8, Quantization(sums.scales, axis=axis)),
-        writer.constant(f"{layer}/bias", bias, sums.form.bias, Quantization(of_bias)),
+        writer.constant(f"{layer}/bias", bias, sums.form.bias, Quantization(of_bias) if len(of_bias) == 1 else None),
     )
 
 

@@ -13,11 +13,12 @@ from functools import partial
 
 import numpy as np
 
-from edgeflow.backends.tflm.arithmetic import Multiplier, clamped, quantize_multiplier
+from edgeflow.backends.tflm.arithmetic import Multiplier, clamped
 from edgeflow.backends.tflm.curves import CURVES, byte_curve
+from edgeflow.backends.tflm.functions import SOFTMAX_KINDS, softmax_op
+from edgeflow.backends.tflm.lookup import LARGEST_LOG2_ERROR, interpolated_logistic, interpolated_tanh
 from edgeflow.frontends.tflite.arithmetic import AGAIN
 from edgeflow.frontends.tflite.importer import Handler, Importer, Scaled
-from edgeflow.frontends.tflite.lookup import interpolated_logistic, interpolated_tanh
 from edgeflow.frontends.tflite.model import Operator
 from edgeflow.frontends.tflite.scaling import flushed, requantize, scaled_ends
 from edgeflow.ir.types import IntArray, frozen_array
@@ -25,7 +26,7 @@ from edgeflow.ops.add import Add
 from edgeflow.ops.fixedpoint import INT32_HI, divided
 from edgeflow.ops.lut import Lut
 from edgeflow.ops.requant import Requant
-from edgeflow.ops.softmax import DIFF_FRACTION, Softmax
+from edgeflow.ops.softmax import SOFTMAX_FORMS, Softmax
 
 _INT16_LO, _INT16_HI = -(1 << 15), (1 << 15) - 1
 
@@ -53,22 +54,30 @@ def _require_output(importer: Importer, operator: Operator, fits: bool, needed: 
 
 
 def _softmax(importer: Importer, operator: Operator) -> None:
-    """PreprocessSoftmaxScaling (quantization_util.cc) and SoftmaxPrepare (softmax_common.cc)."""
+    """SoftmaxPrepare (softmax_common.cc)."""
     source, target = scaled_ends(importer, operator)
     kinds = importer.tensor(operator.inputs[0]).kind, importer.tensor(operator.outputs[0]).kind
-    if kinds not in (("INT8", "INT8"), ("INT8", "INT16")):
-        raise importer.refuse(operator, f"its input is {kinds[0]} and its output {kinds[1]}", "give it an int8 input")
-    bits = 8 if kinds[1] == "INT8" else 16
-    off = abs(target.scale * 2.0**bits - 1)
-    fits = target.zero_point == -(1 << (bits - 1)) and off <= (0.001 if bits == 16 else 0.0)
-    _require_output(importer, operator, fits, f"1 / {1 << bits} and {-(1 << (bits - 1))}")
-    factor = min(importer.real(operator, "beta") * source.scale * 2.0**DIFF_FRACTION, 2.0**31 - 1)
-    if factor <= 1.0:
-        what = f"its beta times its input's scale is {factor / 2.0**DIFF_FRACTION:.3g}, too little for TFLite-Micro"
+    bits = _SOFTMAX_BITS.get(kinds)
+    if bits is None:
+        what = f"TFLite-Micro does not compute it from {kinds[0]} to {kinds[1]}"
+        raise importer.refuse(operator, what, "give it an int8 input, or int16 on both sides")
+    zero, off = SOFTMAX_FORMS[bits].lo, abs(target.scale * 2.0**bits - 1)
+    fits = target.zero_point == zero and off <= (0.0 if bits == 8 else 0.001)
+    _require_output(importer, operator, fits, f"1 / {1 << bits} and {zero}")
+    beta = importer.real(operator, "beta")
+    op = softmax_op(bits, source.scale, beta)
+    if op is None:
+        what = f"its beta times its input's scale is {beta * source.scale:.3g}, too little for TFLite-Micro"
         raise importer.refuse(operator, what, AGAIN)
-    multiplier = quantize_multiplier(factor)
-    shift = multiplier.exponent
-    _add(importer, operator, Softmax(multiplier.significand, shift, -((31 << DIFF_FRACTION) >> shift), bits))
+    if bits == 15 and op.shift > _MOST_SHIFT:
+        what = f"its beta times its input's scale is {beta * source.scale:.3g}: TFLite-Micro's 32 bits overflow"
+        raise importer.refuse(operator, what, AGAIN)
+    _add(importer, operator, op)
+
+
+_SOFTMAX_BITS = {(source.kind.value, target.kind.value): bits for bits, (source, target) in SOFTMAX_KINDS.items()}
+_MOST_SHIFT = 15
+"""Of a difference of two int16, which has 17 bits with its sign."""
 
 
 def _logistic(importer: Importer, operator: Operator) -> None:
@@ -107,7 +116,7 @@ def _add_table(importer: Importer, operator: Operator, table: IntArray | None, f
 
 def _require_symmetric(importer: Importer, operator: Operator, source: Scaled, target: Scaled) -> None:
     """What the int16 kernels check: zero points of 0 and an output scale that is nearly 2**-15 (CheckedLog2)."""
-    fits = source.zero_point == target.zero_point == 0 and abs(math.log2(target.scale) + 15) < 1e-3
+    fits = source.zero_point == target.zero_point == 0 and abs(math.log2(target.scale) + 15) < LARGEST_LOG2_ERROR
     _require_output(importer, operator, fits, "1 / 32768 and 0, or its input's zero point is not 0")
 
 

@@ -46,6 +46,7 @@ class Importer:
         self.file = file
         self.builder = GraphBuilder(file.name, Meaning.EXACT)
         self._names: dict[int, str] = {}
+        self._numbers = _numbered(file.operators)
 
     def run(self, handlers: Mapping[str, Handler]) -> Graph:
         """The graph. Raises Unsupported, naming operator and place, for what it cannot say."""
@@ -131,8 +132,20 @@ class Importer:
         return self.file.tensors[index]
 
     def layer(self, operator: Operator) -> str:
-        """The layer's name in the graph: that of the operator's first output, made readable."""
-        return readable(self.tensor(operator.outputs[0]).name)
+        """The layer's name in the graph: that of the operator's first output, made readable.
+
+        Where the converter gave that none, its weights', else the operator's own with its number: "conv_2d_1".
+        """
+        given = layer_name(self.tensor(operator.outputs[0]).name)
+        return given or self._weights_layer(operator) or self._numbers[operator.index]
+
+    def _weights_layer(self, operator: Operator) -> str:
+        """The layer of the second input, where its name says what that is for: "dense" for "net/dense/MatMul"."""
+        index = operator.inputs[1] if len(operator.inputs) > 1 else -1
+        if index < 0 or not self.is_constant(index):
+            return ""
+        name = self.tensor(index).name
+        return layer_name(name) if _bare(name.rpartition("/")[2]) in _FUNCTIONS else ""
 
     def is_defined(self, index: int) -> bool:
         """Whether the graph has the file's tensor already."""
@@ -268,6 +281,23 @@ def readable(name: str) -> str:
     return plain(parts[-1] if parts else "") or "tensor"
 
 
+def layer_name(name: str) -> str:
+    """A tensor's name as a layer's; empty where it says nothing: a number, "StatefulPartitionedCall:0"."""
+    found = readable(name)
+    return "" if _bare(found).rstrip("_.-") in _NAMELESS else found
+
+
+def _numbered(operators: tuple[Operator, ...]) -> dict[int, str]:
+    """What operators are called by their kind: "conv_2d", "conv_2d_1" and so on."""
+    counts: dict[str, int] = {}
+    names: dict[int, str] = {}
+    for one in operators:
+        number = counts.get(one.code, 0)
+        counts[one.code] = number + 1
+        names[one.index] = plain(one.code.lower()) + (f"_{number}" if number else "")
+    return names
+
+
 def _bare(part: str) -> str:
     return part.lower().rstrip("0123456789")
 
@@ -278,6 +308,7 @@ def plain(name: str) -> str:
 
 
 _VARIABLES = frozenset({"bias", "kernel", "readvariableop", "resource"})
+_NAMELESS = _VARIABLES | {"", "const", "identity", "output", "partitionedcall", "statefulpartitionedcall", "tensor"}
 _FUNCTIONS = frozenset(
     (
         *("add", "avgpool", "biasadd", "concat", "conv2d", "conv2d_transpose", "depthwise", "fusedbatchnormv"),

@@ -19,7 +19,7 @@ from edgeflow.toolchain import tflm
 
 ORIGINAL = "original.tflite"
 """Its name in a folder that holds its graph."""
-RUNNER, TITLE = "tflite-micro", "TFLite-Micro (wheel)"
+RUNNER, TITLE = "tflite-micro", "TFLite-Micro, your file"
 _STORED: Mapping[str, type[np.int8 | np.uint8 | np.int16]] = {"INT8": np.int8, "UINT8": np.uint8, "INT16": np.int16}
 _BUILD = "build the folder again"
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from edgeflow.backends.tflm.moves import MOST_JOINED
 from edgeflow.frontends.tflite.arithmetic import AGAIN
 from edgeflow.frontends.tflite.importer import Handler, Importer, graph_axis
 from edgeflow.frontends.tflite.model import Operator
@@ -25,6 +26,8 @@ from edgeflow.ops.window import Pads
 
 _MOST_REVERSED = 64
 """Elements of an axis that may be turned round: each becomes a Slice."""
+_MOST_AXES = {"PAD": 5, "PADV2": 5, "TRANSPOSE": 5, "STRIDED_SLICE": 4}
+"""Axes that TFLite-Micro's kernels take, the batch among them; others take more than files have."""
 _BATCH = "leave the batch axis alone"
 
 
@@ -38,6 +41,10 @@ class _Move:
         self.shape = importer.shape(source)
         self.rank = len(importer.tensor(source).shape)
         self.label = importer.scaled(operator.outputs[0], self.place).label
+        most = _MOST_AXES.get(operator.code, self.rank)
+        if self.rank > most:
+            what = f"its input has {self.rank} axes, TFLite-Micro takes up to {most}"
+            raise importer.refuse(operator, what, "reshape it to fewer axes before, and back behind")
         if importer.range(source, operator) != importer.range(operator.outputs[0], operator):
             raise importer.refuse(operator, "its input and its output have different types", "write the file again")
 
@@ -105,7 +112,11 @@ def _padding(importer: Importer, operator: Operator) -> int:
 def _concatenation(importer: Importer, operator: Operator) -> None:
     """The inputs one behind the other. The kernel does not rescale, so all must have the output's scale."""
     if operator.options["fused_activation_function"] != "NONE":
-        raise importer.refuse(operator, "it has a fused activation", "put the activation behind it")
+        what = "it has a fused activation, which TFLite-Micro refuses"
+        raise importer.refuse(operator, what, "put the activation behind it, as an operator of its own")
+    if len(operator.inputs) > MOST_JOINED:
+        what = f"it joins {len(operator.inputs)} inputs, TFLite-Micro takes up to {MOST_JOINED}"
+        raise importer.refuse(operator, what, "join a few at a time")
     place, target = importer.place(operator), operator.outputs[0]
     wanted = importer.scaled(target, place), importer.range(target, operator)
     for index in operator.inputs:

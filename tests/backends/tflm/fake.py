@@ -19,7 +19,12 @@ _SCHEMA = """#pragma once
 #define TFLITE_SCHEMA_VERSION 3
 namespace tflite {
 struct Model { uint32_t version() const { return FAKE_VERSION; } };
-inline const Model* GetModel(const void*) { static Model model; return &model; }
+inline const Model* GetModel(const void* data) {
+  static Model model;
+  static const void* volatile kept;
+  kept = data;
+  return &model;
+}
 }
 """
 _RESOLVER = """#pragma once

@@ -16,12 +16,14 @@ from edgeflow.ir.graph import Graph, Op, State
 from edgeflow.ir.types import Affine, Dyadic, Label, TensorType, frozen_array
 from edgeflow.ops.add import Add
 from edgeflow.ops.argmax import ArgMax
+from edgeflow.ops.concat import Concat
 from edgeflow.ops.conv import Conv
 from edgeflow.ops.dense import Dense
 from edgeflow.ops.lut import Lut
 from edgeflow.ops.multiply import Multiply
 from edgeflow.ops.requant import Requant, Rounding, Stage
 from edgeflow.ops.reshape import Reshape
+from edgeflow.ops.softmax import Softmax
 from edgeflow.ops.sumpool import SumPool
 from edgeflow.semantics.builder import GraphBuilder
 from edgeflow.semantics.text import show_graph
@@ -83,6 +85,13 @@ def product(exponent: int) -> Graph:
     return builder.finish()
 
 
+def joined(parts: int) -> Graph:
+    builder = GraphBuilder("joined")
+    x = builder.input("x", TensorType((4,), -128, 127), UNIT)
+    builder.output("y", builder.add(Concat(0), (x,) * parts, UNIT, "join"))
+    return builder.finish()
+
+
 PADDED = Conv(frozen_array(np.ones((3, 3, 1, 1), dtype=np.int64)), ZERO, (1, 1), ((1, 1), (1, 1)), (1, 1), 1, 70_000)
 IMAGE = (3, 3, 1)
 BEFORE = "TFLite keeps 8 bits between layers"
@@ -136,6 +145,25 @@ REFUSED: list[tuple[Graph, str | None, str, str]] = [
         product(16),
         "gate",
         "multiply like this: its kernel rescales by the ratio of the units alone, and rounds to the nearest",
+        ELSEWHERE,
+    ),
+    (
+        chain(ArgMax()),
+        "op0",
+        "number the largest channel in 8 or 16 bits: TFLite-Micro's ARG_MAX gives 32",
+        "end the model before 'op0' and let the program take the largest, or use --backend c",
+    ),
+    (joined(11), "join", "join 11 tensors: TFLite-Micro joins up to 10", "join a few at a time"),
+    (
+        chain(Softmax(1 << 30, 20, 0, 8), label=Affine(2.0**-8, -128), lo=-300, hi=300),
+        "x",
+        "store an input in [-300, 300] with the unit 2^0 as int8",
+        NARROWER,
+    ),
+    (
+        chain(Softmax(1_500_000_001, 23, -248, 8), label=Affine(2.0**-8, -128)),
+        "op0",
+        "do this softmax: no float32 beta gives its multiplier",
         ELSEWHERE,
     ),
     (read_twice(), "relu", f"rescale the sums of 'dense' twice: {BEFORE}", NARROWER),

@@ -23,6 +23,7 @@ from edgeflow.ops.maxpool import MaxPool
 from edgeflow.ops.reshape import Reshape
 from edgeflow.semantics.builder import GraphBuilder
 from edgeflow.semantics.serialize import to_files
+from edgeflow.toolchain import qemu
 from tests.backends.tflm.conftest import BOARD, TFLM, emit
 from tests.backends.tflm.fake import write_library, write_tree
 from tests.backends.tflm.graphs import random_tflm_graph
@@ -41,6 +42,20 @@ def test_the_program_and_the_array_compile_without_a_warning(seed: int, tmp_path
         [gxx, "-std=c++17", *STRICT, *include, "-c", tmp_path / "main.cc", "-o", tmp_path / "m.o"], check=True
     )
     subprocess.run([gcc, "-std=c11", *STRICT, "-c", tmp_path / "model_data.c", "-o", tmp_path / "d.o"], check=True)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("gcc", "-std=c99"), ("gcc", "-std=c11"), ("g++", "-x", "c++", "-std=c++11"), ("g++", "-x", "c++", "-std=c++17")],
+    ids=lambda words: words[-1],
+)
+def test_the_array_compiles_in_a_users_own_project(words: tuple[str, ...], tmp_path: Path, need_tool: NeedTool) -> None:
+    compiler, *flags = words
+    emit(two_layers(), tmp_path)
+    compile_it = [need_tool(compiler), *flags, *STRICT, "-c", tmp_path / "model_data.c", "-o", tmp_path / "d.o"]
+    subprocess.run(compile_it, check=True)
+    shown = subprocess.run([need_tool("nm"), tmp_path / "d.o"], capture_output=True, text=True, check=True)
+    assert shown.stdout.split()[1:] == ["R", "two_model"]
 
 
 def test_the_project_builds_with_cmake_and_a_users_tflm_dir(tmp_path: Path, need_tool: NeedTool) -> None:
@@ -246,7 +261,8 @@ def test_a_compiler_without_cxx_headers_is_told(
     )
 
 
-def test_a_core_without_an_emulated_board_gets_no_verification_program() -> None:
+def test_a_core_without_an_emulated_board_gets_no_verification_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(qemu.MACHINES, Core.CORTEX_M33.qemu_machine)
     board = replace(BOARD, core=Core.CORTEX_M33)
     files = TFLM.emit(TFLM.adapt(copies(), board, TflmOptions()), board, TflmOptions()).files
     assert not [name for name in files if name.startswith("verify/")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,17 @@ import pytest
 
 from edgeflow import __version__
 from edgeflow.backends.tflm import flatbuffer
+from edgeflow.backends.tflm.adapt import adapt
 from edgeflow.backends.tflm.backend import TflmOptions
 from edgeflow.errors import MissingTool
 from edgeflow.frontends import load_model
+from edgeflow.frontends.tflite import load_tflite
 from edgeflow.ir.graph import Graph
+from edgeflow.ir.types import Dyadic, TensorType, frozen_array
+from edgeflow.ops.conv import Conv
+from edgeflow.ops.dense import Dense
+from edgeflow.ops.requant import Requant, Rounding, Stage
+from edgeflow.semantics.builder import GraphBuilder
 from edgeflow.semantics.serialize import graph_digest
 from tests.backends.tflm.conftest import BOARD, TFLM
 from tests.backends.tflm.graphs import random_tflm_graph
@@ -98,11 +106,66 @@ def test_the_metadata_hold_the_version_and_the_graph(digits: Graph) -> None:
     assert said == {"edgeflow": __version__, "graph": graph_digest(digits)}
 
 
-def test_the_file_takes_little_more_than_its_constants(digits: Graph) -> None:
-    constants = sum(
-        one.size for one in (np.asarray(b.data) for b in parsed(emitted(digits)).buffers if b.data is not None)
-    )
-    assert len(emitted(digits)) - constants < 4000
+def student(layers: int, *, per_channel: bool) -> Graph:
+    """Convolutions, depthwise and not, and a dense layer in turn; quantized to 8 bits a tensor or a channel."""
+    rng = np.random.default_rng(4)
+    builder, unit = GraphBuilder("student"), Dyadic(4)
+    at = builder.input("image", TensorType((4, 4, 16), -128, 127), unit)
+    window = (1, 1), ((1, 1), (1, 1)), (1, 1)
+    for number in range(layers):
+        bias = frozen_array(rng.integers(-99, 99, 16))
+        ops: tuple[Conv | Dense, ...] = (
+            Conv(frozen_array(rng.integers(-127, 128, (3, 3, 16, 16))), bias, *window),
+            Conv(frozen_array(rng.integers(-127, 128, (3, 3, 1, 16))), bias, *window, 16),
+            Dense(frozen_array(rng.integers(-127, 128, (16, 16))), bias),
+        )
+        at = builder.add(ops[number % 3], (at,), Dyadic(11), f"layer{number}")
+        shift = np.where(np.arange(16) % 2, 9, 9 - per_channel)
+        stage, zero = Stage(frozen_array(shift - 1), Rounding.HALF_UP), frozen_array([0])
+        op = Requant(zero, frozen_array([1]), (stage,), zero, zero, frozen_array([127]))
+        at = builder.add(op, (at,), unit, f"layer{number}_act")
+    builder.output("y", at)
+    return builder.finish()
+
+
+def beyond_parameters(content: bytes) -> tuple[int, int]:
+    """A file's bytes beyond its weights, biases and the scales of their channels, and the count of its operators."""
+    model = parsed(content)
+    (graph,) = model.subgraphs
+    constants = [one for one in graph.tensors if model.buffers[one.buffer].data is not None]
+    scales = [0 if one.quantization is None else len(one.quantization.scale) for one in constants]
+    known = sum(len(model.buffers[one.buffer].data) for one in constants) + 4 * sum(n for n in scales if n > 1)
+    return len(content) - known, len(graph.operators)
+
+
+WRITTEN: Mapping[str, Callable[[Path], Graph]] = {
+    "ten layers": lambda data: adapt(student(10, per_channel=False)),
+    "ten layers, a scale a channel": lambda data: adapt(student(10, per_channel=True)),
+    "digits": lambda data: adapt(load_model(data / "digits" / "student.keras")),
+    "keyword spotting": lambda data: adapt(load_tflite(data / "models" / "kws_ref_model.tflite")),
+    "anomaly detection": lambda data: adapt(load_tflite(data / "models" / "ad01_int8.tflite")),
+}
+
+
+@pytest.mark.parametrize("case", WRITTEN)
+def test_a_file_takes_at_most_4_kilobytes_for_ten_layers_beyond_its_parameters(case: str, data: Path) -> None:
+    beyond, layers = beyond_parameters(emitted(WRITTEN[case](data)))
+    assert beyond <= 4096 * layers / 10
+
+
+def test_a_file_that_is_read_and_written_again_is_not_longer(data: Path) -> None:
+    for name in ("kws_ref_model", "ad01_int8"):
+        path = data / "models" / f"{name}.tflite"
+        assert len(emitted(adapt(load_tflite(path)))) < path.stat().st_size
+
+
+def test_of_several_scales_the_bias_has_none(data: Path) -> None:
+    """No kernel reads them; a single one is compared with that of the sums."""
+    for per_channel in (False, True):
+        (graph,) = parsed(emitted(adapt(student(3, per_channel=per_channel)))).subgraphs
+        told = {one.name.decode(): one.quantization for one in graph.tensors}
+        assert len(told["layer0/weight"].scale) == (16 if per_channel else 1)
+        assert (told["layer0/bias"] is None) == per_channel
 
 
 def test_litert_reads_the_file_too(digits: Graph) -> None:

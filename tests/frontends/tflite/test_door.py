@@ -77,12 +77,12 @@ def test_from_a_file_to_a_verified_firmware(
         answer = command("verify firmware --data floats.npz --runner host")
         assert answer.code == 0, answer.err
         lines = answer.out.splitlines()
-        assert lines[0].split() == ["TFLite-Micro", "(wheel)", "20", "0", "of", "200", "values", "differ"]
+        assert lines[0].split() == ["TFLite-Micro,", "your", "file", "20", "0", "of", "200", "values", "differ"]
         assert lines[1].split() == ["integer", "graph", "20", "the", "reference"]
         assert lines[3] == "  bit-exact"
         assert "accuracy of the integers" in answer.out
     found = command("verify firmware --data floats.npz --runner host --json").json
-    assert found["reference"]["title"] == "TFLite-Micro (wheel)"
+    assert found["reference"]["title"] == "TFLite-Micro, your file"
     assert command("build firmware --board nucleo-f446re -o again").code == 0
     assert Path("again", "graph", ORIGINAL).is_file()
 
@@ -104,12 +104,25 @@ def test_integers_of_the_inputs_own_type_are_taken_as_they_are(
     np.save(tmp_path / "codes.npy", codes.astype(np.int8))
     assert command("verify firmware --data codes.npy --runner host").code == 0
     np.testing.assert_array_equal(seen[-1].reshape(26, 10), codes)
-    np.save(tmp_path / "reals.npy", codes)
+    np.save(tmp_path / "reals.npy", codes // 8)
     assert command("verify firmware --data reals.npy --runner host").code == 0
-    np.testing.assert_array_equal(seen[-1].reshape(26, 10), np.clip(np.rint(codes / np.float32(0.1)) + 3, -128, 127))
-    write_vectors(tmp_path / "vectors.npz", {"x": codes.astype(np.float32)}, {"any": np.zeros((26, 1), np.float32)})
+    np.testing.assert_array_equal(
+        seen[-1].reshape(26, 10), np.clip(np.rint(codes // 8 / np.float32(0.1)) + 3, -128, 127)
+    )
+    write_vectors(
+        tmp_path / "vectors.npz", {"x": (codes // 8).astype(np.float32)}, {"any": np.zeros((26, 1), np.float32)}
+    )
     assert command("verify firmware --vectors vectors.npz --runner host").code == 0
     np.testing.assert_array_equal(seen[-1], seen[-2])
+
+
+def test_data_of_another_scale_is_refused(command: Line, model: Path, tmp_path: Path) -> None:
+    assert command("build curve.tflite --board rpi-pico -o firmware").code == 0
+    np.save(tmp_path / "pixels.npy", np.arange(256, dtype=np.uint8)[:250].reshape(25, 10))
+    assert command("verify firmware --data pixels.npy").err == (
+        'error: pixels.npy: 94% of the values for input "x" lie far outside of what it stores, -13.1 to 12.4\n'
+        "  fix: scale the data as in training; for the model's own integers, give them as int8\n"
+    )
 
 
 def test_a_difference_from_tflite_micro_is_no_success(
@@ -196,7 +209,8 @@ def test_a_missing_wheel_is_named_with_the_way_to_install_it(
         ),
         (
             "verify built",
-            "needs --data, inputs of the model\n  fix: edgeflow verify built --data inputs.npz",
+            "needs --data, inputs of the model: 'x' of shape (n, 10), floats or int8\n"
+            "  fix: edgeflow verify built --data inputs.npz",
         ),
         (
             "verify built --data floats.npz --vectors floats.npz",
@@ -273,6 +287,39 @@ def test_a_signatures_names_are_made_plain_and_unlike(tmp_path: Path) -> None:
 )
 def test_layers_are_called_as_in_the_model_that_was_converted(name: str, layer: str) -> None:
     assert readable(name) == layer
+
+
+@pytest.mark.parametrize("output", ["StatefulPartitionedCall:0", "Identity_1", "resource1", "", "17"])
+def test_layers_without_a_name_are_called_by_their_operator(output: str) -> None:
+    made = Making()
+    x = made.input((1, 4), name="x")
+    for _ in range(3):
+        y = made.tensor(output, (1, 4), "INT8", 1 / 256, -128)
+        made.operator("LOGISTIC", (x,), (y,))
+        x = y
+    graph = import_tflite(made.write(), "a.tflite")
+    assert [node.layer for node in graph.nodes] == ["logistic", "logistic_1", "logistic_2"]
+    assert [one.name for one in graph.outputs] == [readable(output)]
+
+
+@pytest.mark.parametrize(
+    ("weights", "layer"),
+    [
+        ("net/dense_9/MatMul", "dense_9"),
+        ("net/dense_9/MatMul1", "dense_9"),
+        ("w", "fully_connected"),
+        ("a/b", "fully_connected"),
+    ],
+)
+def test_a_layer_without_a_name_is_called_by_its_weights(weights: str, layer: str) -> None:
+    made = Making()
+    x = made.input((1, 2), name="x")
+    weight = made.constant([[1, 2]], "INT8", 0.1, name=weights)
+    y = made.tensor("Identity", (1, 1), "INT8", 0.1, 0)
+    made.operator("FULLY_CONNECTED", (x, weight, -1), (y,))
+    graph = import_tflite(made.write(), "a.tflite")
+    assert {node.layer for node in graph.nodes} == {layer}
+    assert [one.name for one in graph.outputs] == ["Identity"]
 
 
 def failure(made: Making) -> str:

@@ -83,6 +83,12 @@ def _softmax(rng: Rng) -> TfliteFile:
     return one("SOFTMAX", "INT8", source, target, to="INT16" if wide else None, shape=shape, beta=beta)
 
 
+def _softmax16(rng: Rng) -> TfliteFile:
+    shape = ((1, 2), (1, 3, 300), (7,), (1, 2, 2, 33))[rng.integers(4)]
+    beta = float(rng.choice((1.0, 0.3, 2.5)))
+    return one("SOFTMAX", "INT16", (scale(rng, -20, 0), 0), (1 / 32768, 0), shape=shape, beta=beta)
+
+
 def _rescaled(code: str, kind: str, rng: Rng) -> TfliteFile:
     unit = scale(rng, -13, -1)
     return one(code, kind, (unit, zero(rng, kind)), (unit * scale(rng, -3, 3), zero(rng, kind)))
@@ -115,6 +121,7 @@ MODELS: Mapping[str, Callable[[Rng], TfliteFile]] = {
     "tanh int16": _tanh16,
     "hard_swish": _hard_swish,
     "softmax": _softmax,
+    "softmax int16": _softmax16,
     "relu": lambda rng: _rescaled("RELU", "INT8", rng),
     "relu int16": lambda rng: _rescaled("RELU", "INT16", rng),
     "relu6": lambda rng: _rescaled("RELU6", "INT8", rng),
@@ -199,10 +206,25 @@ def _both_computed() -> TfliteFile:
 
 AGAIN = "convert the model again with a current converter"
 REFUSED = {
-    "int16 softmax": (
-        one("SOFTMAX", "INT16", (0.1, 0), (1 / 32768, 0), beta=1.0),
-        "operator 0 (SOFTMAX): its input is INT16 and its output INT16",
-        "give it an int8 input",
+    "int16 to int8 softmax": (
+        one("SOFTMAX", "INT16", (0.1, 0), (1 / 256, -128), to="INT8", beta=1.0),
+        "operator 0 (SOFTMAX): TFLite-Micro does not compute it from INT16 to INT8",
+        "give it an int8 input, or int16 on both sides",
+    ),
+    "int16 softmax scale": (
+        one("SOFTMAX", "INT16", (0.1, 0), (1 / 65536, -32768), beta=1.0),
+        "operator 0 (SOFTMAX): its output has the scale 1.52588e-05 and the zero point -32768, not 1 / 32768 and 0",
+        AGAIN,
+    ),
+    "steep int16 softmax": (
+        one("SOFTMAX", "INT16", (6.0, 0), (1 / 32768, 0), beta=1.0),
+        "operator 0 (SOFTMAX): its beta times its input's scale is 6: TFLite-Micro's 32 bits overflow",
+        AGAIN,
+    ),
+    "flat int16 softmax": (
+        one("SOFTMAX", "INT16", (0.1, 0), (1 / 32768, 0), beta=1e-14),
+        "operator 0 (SOFTMAX): its beta times its input's scale is 1e-15, too little for TFLite-Micro",
+        AGAIN,
     ),
     "softmax scale": (
         one("SOFTMAX", "INT8", (0.1, 0), (1 / 128, -128), beta=1.0),

@@ -250,11 +250,11 @@ def padded(
     return making.file()
 
 
-def joined(axis: int, scale: float = 0.05, activation: str = "NONE") -> TfliteFile:
+def joined(axis: int, scale: float = 0.05, activation: str = "NONE", parts: int = 2) -> TfliteFile:
     making = Making()
-    parts = making.input((1, 2)), making.input((1, 2), scale=scale, name="other")
-    shape = (2, 2) if axis == 0 else (1, 4)
-    making.add("CONCATENATION", parts, shape, axis=axis, fused_activation_function=activation)
+    inputs = making.input((1, 2)), *(making.input((1, 2), scale=scale, name="other") for _ in range(parts - 1))
+    shape = (parts, 2) if axis == 0 else (1, 2 * parts)
+    making.add("CONCATENATION", inputs, shape, axis=axis, fused_activation_function=activation)
     return making.file()
 
 
@@ -284,8 +284,23 @@ REFUSED: Mapping[str, tuple[TfliteFile, str, str]] = {
     ),
     "fused": (
         joined(1, activation="RELU"),
-        "operator 0 (CONCATENATION): it has a fused activation",
-        "put the activation behind it",
+        "operator 0 (CONCATENATION): it has a fused activation, which TFLite-Micro refuses",
+        "put the activation behind it, as an operator of its own",
+    ),
+    "many": (
+        joined(1, parts=11),
+        "operator 0 (CONCATENATION): it joins 11 inputs, TFLite-Micro takes up to 10",
+        "join a few at a time",
+    ),
+    "axes to transpose": (
+        transposed((1, 2, 3, 1, 2, 1), (0, 2, 1, 3, 4, 5)),
+        "operator 0 (TRANSPOSE): its input has 6 axes, TFLite-Micro takes up to 5",
+        "reshape it to fewer axes before, and back behind",
+    ),
+    "axes to slice": (
+        strided((1, 2, 1, 1, 3), (0,) * 5, (1, 2, 1, 1, 2), (1,) * 5, (1, 2, 1, 1, 2)),
+        "operator 0 (STRIDED_SLICE): its input has 5 axes, TFLite-Micro takes up to 4",
+        "reshape it to fewer axes before, and back behind",
     ),
     "slice the batch": (
         strided((1, 4), (0, 0), (0, 4), (1, 1), (1, 4)),

@@ -12,6 +12,8 @@ import numpy as np
 
 from edgeflow.ir.types import IntArray, frozen_array
 
+LARGEST_LOG2_ERROR = 1e-3
+"""How far the logarithm of a scale lies at most from that of the power of two that a kernel takes it for."""
 _POSITIONS = 256
 _UNITS_A_STEP = 24
 """Value i of the table is the logistic function at i / 24."""
@@ -69,7 +71,7 @@ def _near_power(scale: float) -> int | None:
     """CheckedLog2 (quantization_util.cc), in float32: the power of two within a thousandth of its logarithm."""
     log2 = np.float32(np.log(np.float32(scale))) * (np.float32(1.0) / np.log(np.float32(2.0)))
     nearest = math.floor(abs(log2) + 0.5) * (1 if log2 >= 0 else -1)
-    return nearest if abs(float(log2) - nearest) < 1e-3 else None
+    return nearest if abs(float(log2) - nearest) < LARGEST_LOG2_ERROR else None
 
 
 def _between(x: IntArray, bits: int, most: int) -> IntArray:
