@@ -1,153 +1,149 @@
-"""Instructions, flash and RAM of the C backend under QEMU beside what `estimate` said, model by model.
+"""What the C backend's code takes on each kind of core under QEMU: instructions, RAM, code and tables.
 
-`make bench-mcu` prints the table and writes build/bench/mcu.json. Instructions, not cycles: they do not drift.
+`make bench-mcu` measures two int8 models of MLPerf Tiny beside what TFLite-Micro takes for the same output bytes
+(benchmarks/baselines), and small networks of the usual forms beside what `estimate` said. It prints both tables and
+writes build/bench/mcu.json. Instructions do not drift; cycles are modelled, for a Cortex-M4 alone.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from measured import DEFAULT, Measured, board_with, measure, random_inputs
+from networks import networks
 
-from edgeflow.artifacts import fill, scratch, write_json
+from edgeflow.artifacts import write_json
 from edgeflow.backends import BACKENDS
 from edgeflow.backends.c.backend import COptions
-from edgeflow.backends.protocol import Artefact
-from edgeflow.board import McuBoard, load_board
+from edgeflow.board import Core, McuBoard, load_board
 from edgeflow.ir.graph import Graph
-from edgeflow.ir.types import Dyadic, TensorType, frozen_array
-from edgeflow.ops.conv import Conv
-from edgeflow.ops.dense import Dense
-from edgeflow.ops.maxpool import MaxPool
-from edgeflow.ops.requant import Requant, Rounding, Stage
-from edgeflow.ops.reshape import Reshape
-from edgeflow.ops.sumpool import SumPool
-from edgeflow.semantics.builder import GraphBuilder
-from edgeflow.semantics.interpret import interpret
+from edgeflow.ir.types import IntArray
+from edgeflow.pipeline import open_graph
+from edgeflow.toolchain import tflm
 
 BOARDS = ("rpi-pico", "stm32f103c8", "nucleo-f446re")
+CORES = (Core.CORTEX_M0PLUS, Core.CORTEX_M3, Core.CORTEX_M4F, Core.CORTEX_M7, Core.CORTEX_M33, Core.CORTEX_M55)
+VARIANTS: Mapping[str, COptions] = {"default": DEFAULT}
+MODELS = ("kws_ref_model", "ad01_int8")
+_ROOT = Path(__file__).resolve().parent.parent
+_FOLDER = _ROOT / "tests" / "data" / "models"
+_BASELINES = _ROOT / "benchmarks" / "baselines" / "tflm-cortex-m.json"
+_BASELINE = {Core.CORTEX_M4F: "cortex_m4f", Core.CORTEX_M55: "cortex_m55_mve"}
+_SAMPLES = 8
+
+Rows = list[dict[str, Any]]
 
 
-class Net:
-    """A sequential network of random 6-bit weights with relu between layers."""
+@dataclass(frozen=True)
+class Case:
+    """A graph and samples. `expected` is what others answer to them: None where only the interpreter is asked."""
 
-    def __init__(self, name: str, shape: tuple[int, ...]) -> None:
-        self._random = np.random.default_rng(7)
-        self._builder = GraphBuilder(name)
-        self._at = self._builder.input("x", TensorType(shape, 0, 63), Dyadic(4))
-
-    def _relu(self, layer: str) -> None:
-        hi = self._builder.type(self._at).hi
-        shift = max(hi.bit_length() - 6, 0)
-        stage = Stage(frozen_array(shift), Rounding.HALF_EVEN)
-        zero = frozen_array(0)
-        op = Requant(zero, frozen_array(1), (stage,), zero, zero, frozen_array(63))
-        self._at = self._builder.add(op, (self._at,), Dyadic(4), layer)
-
-    def conv(self, outputs: int, size: int = 3, stride: int = 1, *, same: bool = True, depthwise: bool = False) -> Net:
-        """A convolution and its relu."""
-        channels = self._builder.type(self._at).shape[-1]
-        groups, each = (channels, 1) if depthwise else (1, channels)
-        weight = frozen_array(self._random.integers(-31, 32, (size, size, each, outputs)))
-        pad = ((size - 1) // 2, size // 2) if same else (0, 0)
-        bias = frozen_array(self._random.integers(-100, 100, outputs))
-        op = Conv(weight, bias, (stride, stride), (pad, pad), (1, 1), groups)
-        self._at = self._builder.add(op, (self._at,), Dyadic(8), f"conv{outputs}")
-        self._relu(f"conv{outputs}")
-        return self
-
-    def pool(self, kind: type[MaxPool] | type[SumPool], size: int = 2) -> Net:
-        """A pool of its own size as stride."""
-        op = kind((size, size), (size, size), ((0, 0), (0, 0)))
-        self._at = self._builder.add(op, (self._at,), Dyadic(4), "pool")
-        return self
-
-    def flatten(self) -> Net:
-        """One axis."""
-        op = Reshape((self._builder.type(self._at).size,))
-        self._at = self._builder.add(op, (self._at,), Dyadic(4), "flatten")
-        return self
-
-    def dense(self, outputs: int, *, last: bool = False) -> Net:
-        """A fully connected layer, and its relu unless it is the last."""
-        inputs = self._builder.type(self._at).shape[-1]
-        weight = frozen_array(self._random.integers(-31, 32, (inputs, outputs)))
-        op = Dense(weight, frozen_array(self._random.integers(-100, 100, outputs)))
-        self._at = self._builder.add(op, (self._at,), Dyadic(8), f"dense{outputs}")
-        if not last:
-            self._relu(f"dense{outputs}")
-        return self
-
-    def finish(self) -> Graph:
-        """The graph."""
-        self._builder.output("y", self._at)
-        return self._builder.finish()
+    name: str
+    graph: Graph
+    inputs: Mapping[str, IntArray]
+    expected: Mapping[str, IntArray] | None
 
 
-def networks() -> list[Graph]:
-    """What is measured: small networks of the usual forms."""
-    lenet = Net("lenet", (16, 16, 1)).conv(8, 5).pool(MaxPool).conv(16).pool(MaxPool).flatten().dense(32)
-    mobile = Net("mobile", (12, 12, 8)).conv(8, depthwise=True).conv(16, 1).conv(16, stride=2, depthwise=True)
-    return [
-        Net("mlp_small", (16,)).dense(64).dense(32).dense(5, last=True).finish(),
-        Net("mlp_large", (256,)).dense(128).dense(64).dense(10, last=True).finish(),
-        lenet.dense(10, last=True).finish(),
-        mobile.conv(32, 1).pool(SumPool, 6).flatten().dense(4, last=True).finish(),
-        Net("wide", (8, 8, 16)).conv(32).conv(32, same=False).pool(MaxPool).flatten().dense(10, last=True).finish(),
-    ]
+def model_case(name: str) -> Case:
+    """A model file, with the answers of TFLite-Micro's wheel to its stored or to random samples."""
+    path, stored = _FOLDER / f"{name}.tflite", _FOLDER / f"{name.split('_')[0]}_inputs.npy"
+    graph = open_graph(path)
+    (source,), (output,) = graph.inputs, graph.outputs
+    shape = (-1, *source.type.shape)
+    values = np.load(stored) if stored.is_file() else random_inputs(graph, _SAMPLES)[source.name]
+    (answer,) = tflm.invoke(path, [values.astype(np.int8)], 1).outputs
+    expected = answer.astype(np.int64).reshape(-1, *graph.tensor(output.tensor).type.shape)
+    return Case(name, graph, {source.name: values.astype(np.int64).reshape(shape)}, {output.name: expected})
 
 
-def count(graph: Graph, board: McuBoard) -> dict[str, float]:
-    """What a run of four random inputs under QEMU measures. Raises RuntimeError when the outputs differ."""
-    backend, options = BACKENDS["c"], COptions(stack=0)
-    random = np.random.default_rng(1)
-    inputs = {one.name: random.integers(one.type.lo, one.type.hi + 1, (4, *one.type.shape)) for one in graph.inputs}
-    expected, _ = interpret(graph, inputs)
-    with scratch() as folder:
-        fill(folder, backend.emit(graph, board, options))
-        work = folder / "work"
-        work.mkdir()
-        program = backend.build(Artefact(folder, "c", graph, board, options, "", graph), "qemu", work)
-        done = backend.run(program, inputs)
-        figures = {one.name: one.value for one in (*backend.measure(program), *done.resources)}
-    if any(not np.array_equal(done.outputs[name], values) for name, values in expected.items()):
-        raise RuntimeError(f"{graph.name} on {board.name} is not bit-exact")
-    return figures
+def rows_of(case: Case, board: McuBoard) -> Iterator[dict[str, Any]]:
+    """One row a variant: measured and estimated figures."""
+    for variant, options in VARIANTS.items():
+        traced = board.core is Core.CORTEX_M4F
+        found = measure(case.graph, board, case.inputs, case.expected, options, traced=traced)
+        yield _row(case.graph, board, variant, options, found) | {"model": case.name, "bytes_equal": found.equal}
 
 
-def measure(graph: Graph, board: McuBoard) -> dict[str, Any]:
-    """One row: estimated and measured figures."""
-    figures, options = count(graph, board), COptions(stack=0)
+def _row(graph: Graph, board: McuBoard, variant: str, options: COptions, found: Measured) -> dict[str, Any]:
     guess = {one.name: one.value for one in BACKENDS["c"].estimate(graph, board, options) if one.layer is None}
     return {
         "model": graph.name,
-        "board": board.name,
         "core": board.core.value,
-        "insns": figures["instructions"],
+        "variant": variant,
+        "insns": found.instructions,
         "insns_estimated": guess["instructions"],
-        "flash": figures["flash"],
-        "flash_estimated": guess["flash"],
-        "ram": figures["static RAM"] + figures["stack"],
+        "cycles_model": found.spent and sum(one.cycles for one in found.spent),
+        "ram": found.ram,
         "ram_estimated": guess["RAM"],
-        "stack": figures["stack"],
-        "bytes_equal": True,
+        "stack": found.stack,
+        "code": found.code,
+        "tables": found.tables,
+        "flash": found.flash,
+        "flash_estimated": guess["flash"],
     }
 
 
-def main() -> None:
-    """Prints the table and writes build/bench/mcu.json."""
-    rows = [measure(graph, load_board(board)) for graph in networks() for board in BOARDS]
-    print(f"{'model':10} {'core':14} {'instructions':>12} {'est.':>9} {'flash':>7} {'est.':>6} {'RAM':>6} {'est.':>6}")
+def baseline(model: str, core: Core) -> dict[str, float]:
+    """TFLite-Micro with CMSIS-NN: insns, arena, code_ro and stack, as far as they are known."""
+    figures = json.loads(_BASELINES.read_text()).get(_BASELINE.get(core, ""), {})
+    return figures.get(model, {}).get("tflm_cmsis_nn", {})
+
+
+def _shown(value: float | None, width: int) -> str:
+    return f"{'-' if value is None else f'{value:,.0f}':>{width}}"
+
+
+def print_models(rows: Rows) -> None:
+    """Ours beside TFLite-Micro's."""
+    print(
+        "one inference; bytes; TFLM: with CMSIS-NN, RAM without the interpreter, code with 7 kB of start-up and printf"
+    )
+    print(
+        f"{'model':13} {'core':14} {'variant':8} {'instructions':>12} {'TFLM':>10} {'M4 cycles':>10} "
+        f"{'RAM':>7} {'TFLM':>7} {'stack':>6} {'code':>7} {'TFLM':>7} {'tables':>8} equal"
+    )
     for row in rows:
-        ratio = [row[f"{name}_estimated"] / row[name] for name in ("insns", "flash", "ram")]
+        other = baseline(row["model"], Core(row["core"]))
+        ram = other["arena"] + other["stack"] if "arena" in other else None
         print(
-            f"{row['model']:10} {row['core']:14} {row['insns']:12,.0f} {ratio[0]:9.2f} {row['flash']:7,.0f} "
-            f"{ratio[1]:6.2f} {row['ram']:6,.0f} {ratio[2]:6.2f}"
+            f"{row['model']:13} {row['core']:14} {row['variant']:8} {_shown(row['insns'], 12)} "
+            f"{_shown(other.get('insns'), 10)} {_shown(row['cycles_model'], 10)} {_shown(row['ram'], 7)} "
+            f"{_shown(ram, 7)} {_shown(row['stack'], 6)} {_shown(row['code'], 7)} {_shown(other.get('code_ro'), 7)} "
+            f"{_shown(row['tables'], 8)} {'yes' if row['bytes_equal'] else 'NO'}"
         )
+
+
+def print_estimates(rows: Rows) -> None:
+    """What was measured, and estimated as a part of it."""
+    print(f"{'model':13} {'core':14} {'instructions':>12} {'est.':>6} {'flash':>8} {'est.':>6} {'RAM':>7} {'est.':>6}")
+    for row in rows:
+        shares = [row[f"{name}_estimated"] / row[name] for name in ("insns", "flash", "ram")]
+        print(
+            f"{row['model']:13} {row['core']:14} {row['insns']:12,.0f} {shares[0]:6.2f} {row['flash']:8,.0f} "
+            f"{shares[1]:6.2f} {row['ram']:7,.0f} {shares[2]:6.2f}"
+        )
+
+
+def main() -> None:
+    """Prints the tables and writes build/bench/mcu.json. Fails where an output differs."""
+    models = [row for case in map(model_case, MODELS) for core in CORES for row in rows_of(case, board_with(core))]
+    print_models(models)
+    cases = [Case(graph.name, graph, random_inputs(graph, 4), None) for graph in networks()]
+    boards = [board for board in map(load_board, BOARDS) if isinstance(board, McuBoard)]
+    small = [row for case in cases for board in boards for row in rows_of(case, board)]
+    print()
+    print_estimates([*models, *small])
     path = Path("build/bench/mcu.json")
-    write_json(path, {"what": "C backend under QEMU, one inference, random input", "rows": rows})
+    what = "C backend under QEMU, one inference; cycles_model is estimated, for Cortex-M4 without wait states"
+    write_json(path, {"what": what, "rows": [*models, *small]})
     print(path)
+    if wrong := [f"{row['model']} on {row['core']}" for row in (*models, *small) if not row["bytes_equal"]]:
+        raise SystemExit(f"not bit-exact: {', '.join(wrong)}")
 
 
 if __name__ == "__main__":

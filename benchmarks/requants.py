@@ -13,7 +13,7 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-from mcu import count
+from measured import instructions
 
 from edgeflow.artifacts import write_json
 from edgeflow.backends.c.cost import core_cost
@@ -116,10 +116,10 @@ Row = tuple[Form, bool, float, Mapping[tuple[Piece, bool], int]]
 def measure(board: McuBoard) -> Iterator[Row]:
     """Each form, whether it stands alone, its instructions a value and its pieces."""
     for alone in (False, True):
-        nothing = count(graph(None, alone=alone), board)["instructions"]
+        nothing = instructions(graph(None, alone=alone), board)
         for form in dict.fromkeys(forms()):
             made = graph(form.op(), alone=alone)
-            yield form, alone, (count(made, board)["instructions"] - nothing) / VALUES, pieces(made)
+            yield form, alone, (instructions(made, board) - nothing) / VALUES, pieces(made)
 
 
 def fit(rows: list[Row]) -> dict[tuple[Piece, bool], float]:

@@ -11,6 +11,7 @@ class _Traits:
     title: str
     cpu: str
     machine: str
+    fpu: bool = False
 
 
 class Core(enum.Enum):
@@ -36,13 +37,29 @@ class Core(enum.Enum):
         return _TRAITS[self].cpu
 
     @property
+    def has_dsp(self) -> bool:
+        """Whether it has the DSP instructions and a floating-point unit (Armv7E-M or later)."""
+        return self.has_fpu and self is not Core.CORTEX_M55
+
+    @property
+    def has_fpu(self) -> bool:
+        """Whether there are floating-point registers: generated code keeps integers in them.
+
+        True for the cores that are nearly always made with the unit: a chip that lacks it is described by
+        the core without it (Cortex-M4, Cortex-M3). A Cortex-M33 counts as one with the DSP extension too,
+        a Cortex-M55 as one with Helium.
+        """
+        return _TRAITS[self].fpu
+
+    @property
     def gcc_flags(self) -> tuple[str, ...]:
         """What selects this core in `arm-none-eabi-gcc`.
 
-        Generated code is integer only, so no floating-point unit is asked for: the same objects run
-        whether or not start-up code has switched it on.
+        With floating-point registers the calling convention stays the one without them (softfp): such objects
+        link with those of a project that does not use them. Start-up code must switch the unit on.
         """
-        return (f"-mcpu={_TRAITS[self].cpu}", "-mthumb")
+        fpu = ("-mfpu=auto", "-mfloat-abi=softfp") if self.has_fpu else ()
+        return (f"-mcpu={_TRAITS[self].cpu}", "-mthumb", *fpu)
 
     @property
     def qemu_machine(self) -> str:
@@ -64,8 +81,8 @@ _TRAITS = {
     Core.CORTEX_M0PLUS: _Traits("Cortex-M0+", "cortex-m0plus", "mps2-an385"),
     Core.CORTEX_M3: _Traits("Cortex-M3", "cortex-m3", "mps2-an385"),
     Core.CORTEX_M4: _Traits("Cortex-M4", "cortex-m4", "mps2-an386"),
-    Core.CORTEX_M4F: _Traits("Cortex-M4F", "cortex-m4", "mps2-an386"),
-    Core.CORTEX_M7: _Traits("Cortex-M7", "cortex-m7", "mps2-an500"),
-    Core.CORTEX_M33: _Traits("Cortex-M33", "cortex-m33", "mps2-an505"),
-    Core.CORTEX_M55: _Traits("Cortex-M55", "cortex-m55", "mps3-an547"),
+    Core.CORTEX_M4F: _Traits("Cortex-M4F", "cortex-m4", "mps2-an386", fpu=True),
+    Core.CORTEX_M7: _Traits("Cortex-M7", "cortex-m7", "mps2-an500", fpu=True),
+    Core.CORTEX_M33: _Traits("Cortex-M33", "cortex-m33", "mps2-an505", fpu=True),
+    Core.CORTEX_M55: _Traits("Cortex-M55", "cortex-m55", "mps3-an547", fpu=True),
 }

@@ -9,7 +9,9 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -103,6 +105,47 @@ def run(
         if stdout is None:
             raise ToolFailed(f"{name} printed more than {limits.output} bytes and was not read further")
         return Finished(tuple(argv), code, stdout, _read(err, 1 << 20, tail=True) or b"")
+
+
+@contextmanager
+def stream(argv: Sequence[str], limits: Limits, *, cwd: Path | None = None) -> Generator[IO[bytes]]:
+    """The standard output of a program while it runs, for output too long to keep; its error output is dropped.
+
+    The process group is killed where the block ends, and after `limits.seconds`: the output then ends early, and
+    leaving the block raises ToolFailed. Raises MissingTool when the program cannot start.
+    """
+    name = Path(argv[0]).name
+    try:
+        child = subprocess.Popen(
+            list(argv),
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise MissingTool(f"{name} cannot be started: {error.strerror}", fix=f"check {argv[0]}") from None
+    late = threading.Event()
+
+    def stop() -> None:
+        late.set()
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, signal.SIGKILL)
+
+    timer = threading.Timer(limits.seconds, stop)
+    timer.start()
+    assert child.stdout is not None
+    try:
+        _limit(child.pid, limits)
+        yield child.stdout
+    finally:
+        timer.cancel()
+        timer.join()
+        _kill_group(child)
+        child.stdout.close()
+    if late.is_set():
+        raise ToolFailed(f"{name} did not finish within {limits.seconds:g} s and was stopped")
 
 
 def check(finished: Finished, what: str, *, where: str | None = None, fix: str | None = None) -> Finished:

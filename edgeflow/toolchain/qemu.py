@@ -11,23 +11,64 @@ from edgeflow.toolchain.process import Limits, Tool, check, run
 
 QEMU = Tool("qemu-system-arm", "EDGEFLOW_QEMU_ARM", "apt install qemu-system-arm")
 ICOUNT_SHIFT = 7
-"""One instruction takes 2**7 ns of QEMU's time: long against a 40 ns timer tick, so that rounding is exact."""
+"""One instruction takes 2**7 ns of QEMU's time: long against a timer's tick of 50 ns at most, so rounding is exact."""
+
+
+@dataclass(frozen=True)
+class Timer:
+    """A counter of 32 bits or more with registers of 32 bits from address `base` on.
+
+    It reads as `now` and ticks once in `tick` quarters of a nanosecond. `start` sets it going; `restart` lets it count
+    from its beginning and forget that it has `wrapped`. These are C expressions over `TIMER`, its registers.
+    """
+
+    base: int
+    tick: int
+    start: str
+    restart: str
+    now: str
+    wrapped: str
 
 
 @dataclass(frozen=True)
 class Machine:
-    """An emulated board: origins and sizes of its code and data memory, address of its 25 MHz timer."""
+    """An emulated board: origins and sizes of its code and data memory, and a timer."""
 
     name: str
     flash: int
     flash_size: int
     ram: int
     ram_size: int
-    timer: int
+    timer: Timer
 
 
-_MPS2 = {"flash": 0, "flash_size": 4 << 20, "ram": 0x20000000, "ram_size": 4 << 20, "timer": 0x40000000}
-MACHINES = {name: Machine(name, **_MPS2) for name in ("mps2-an385", "mps2-an386", "mps2-an500")}
+def _cmsdk_timer(base: int, tick: int) -> Timer:
+    """Arm's APB timer, which counts down: control, value, reload, flag. No interrupt is enabled in the core."""
+    start = "TIMER[1] = 0xffffffffu, TIMER[2] = 0xffffffffu, TIMER[0] = 9u"
+    return Timer(base, tick, start, "TIMER[1] = 0xffffffffu, TIMER[3] = 1u", "~TIMER[1]", "(TIMER[3] & 1u)")
+
+
+def _system_counter(base: int, tick: int) -> Timer:
+    """Arm's SSE-300 system counter, 64 bits, which is set while it stands: control, status, low and high word."""
+    restart = "TIMER[0] = 0u, TIMER[2] = 0u, TIMER[3] = 0u, TIMER[0] = 1u"
+    return Timer(base, tick, "TIMER[0] = 1u", restart, "TIMER[2]", "(TIMER[3] != 0u)")
+
+
+_MPS2 = (0, 4 << 20, 0x20000000, 4 << 20, _cmsdk_timer(0x40000000, 160))
+_MPS2_SECURE = (0x10000000, 4 << 20, 0x38000000, 4 << 20, _cmsdk_timer(0x50000000, 200))
+_MPS3_SECURE = (0, 512 << 10, 0x21000000, 2 << 20, _system_counter(0x58100000, 125))
+MACHINES = {
+    name: Machine(name, *layout)
+    for name, layout in (
+        ("mps2-an385", _MPS2),
+        ("mps2-an386", _MPS2),
+        ("mps2-an500", _MPS2),
+        ("mps2-an505", _MPS2_SECURE),
+        ("mps3-an547", _MPS3_SECURE),
+    )
+}
+"""An Armv8-M core wakes up in the secure state, so its boards are seen at secure addresses. The timers run at 25, 20
+and 32 MHz. The images of mps3-an547 lie in its ITCM."""
 
 _FAULTS = {
     70: "the processor faulted",
@@ -68,18 +109,19 @@ def version() -> str:
     return done.stdout.decode(errors="replace").splitlines()[0].strip()
 
 
+def command(image: Path, machine_name: str) -> tuple[str, ...]:
+    """What starts a bare-metal image that speaks through semihosting. Raises MissingTool."""
+    silent = ("-display", "none", "-monitor", "none", "-serial", "none")
+    semihosting = ("-semihosting-config", "enable=on,target=native")
+    return (QEMU.path(), "-M", machine_name, *silent, *semihosting, "-kernel", str(image.resolve()))
+
+
 def run_image(image: Path, machine_name: str, work: Path, *, seconds: float) -> Figures:
     """Runs a verification image in `work`, which holds inputs.bin; it leaves outputs.bin there.
 
     Raises MissingTool, or ToolFailed when the image faults, hangs or answers nothing.
     """
-    argv = [
-        QEMU.path(),
-        *("-M", machine_name, "-display", "none", "-monitor", "none", "-serial", "none"),
-        *("-icount", f"shift={ICOUNT_SHIFT},sleep=off"),
-        *("-semihosting-config", "enable=on,target=native"),
-        *("-kernel", str(image.resolve())),
-    ]
+    argv = (*command(image, machine_name), "-icount", f"shift={ICOUNT_SHIFT},sleep=off")
     done = run(argv, Limits(seconds=seconds), cwd=work)
     if done.code in _FAULTS:
         raise ToolFailed(f"the firmware stopped under QEMU: {_FAULTS[done.code]}", where=image.name)

@@ -12,7 +12,14 @@ from edgeflow.board import Core
 
 def test_flags_select_the_core() -> None:
     assert Core.CORTEX_M0PLUS.gcc_flags == ("-mcpu=cortex-m0plus", "-mthumb")
-    assert Core.CORTEX_M4F.gcc_flags == ("-mcpu=cortex-m4", "-mthumb")
+    assert Core.CORTEX_M4.gcc_flags == ("-mcpu=cortex-m4", "-mthumb")
+    assert Core.CORTEX_M4F.gcc_flags == ("-mcpu=cortex-m4", "-mthumb", "-mfpu=auto", "-mfloat-abi=softfp")
+
+
+def test_floating_point_registers_are_there_where_the_flags_ask_for_them() -> None:
+    found = {core for core in Core if core.has_fpu}
+    assert found == {Core.CORTEX_M4F, Core.CORTEX_M7, Core.CORTEX_M33, Core.CORTEX_M55}
+    assert found == {core for core in Core if "-mfloat-abi=softfp" in core.gcc_flags}
 
 
 def test_titles_are_the_makers() -> None:

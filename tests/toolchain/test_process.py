@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from edgeflow.errors import MissingTool, ToolFailed
-from edgeflow.toolchain.process import Limits, Tool, check, run
+from edgeflow.toolchain.process import Limits, Tool, check, run, stream
 
 QUICK = Limits(seconds=20)
 
@@ -120,3 +120,27 @@ run([sys.executable, "-c", child], Limits(seconds=60))
             break
         time.sleep(0.05)
     assert not alive(pid)
+
+
+def test_a_stream_ends_its_program_where_it_is_left() -> None:
+    code = "import os; print(os.getpid(), flush=True)\nwhile True: print('more')"
+    with stream([sys.executable, "-c", code], QUICK) as lines:
+        pid = int(next(lines))
+        assert next(lines) == b"more\n"
+        assert alive(pid)
+    assert not alive(pid)
+
+
+def test_a_stream_that_takes_too_long_is_told() -> None:
+    code = "import time; print('first', flush=True); time.sleep(60)"
+    read: list[bytes] = []
+    with pytest.raises(ToolFailed) as caught, stream([sys.executable, "-c", code], Limits(seconds=1)) as lines:
+        read.extend(lines)
+    assert read == [b"first\n"]
+    assert str(caught.value).endswith("did not finish within 1 s and was stopped")
+
+
+def test_a_stream_of_no_program_says_which() -> None:
+    with pytest.raises(MissingTool) as caught, stream(["/nowhere/tool"], QUICK):
+        pass
+    assert str(caught.value) == "tool cannot be started: No such file or directory\n  fix: check /nowhere/tool"
