@@ -87,7 +87,7 @@ def test_only_the_memory_that_the_linker_script_uses_counts(tiny: McuBoard) -> N
 
 def test_a_no_names_the_layer_what_would_help_and_the_next_board(tiny: McuBoard) -> None:
     builder = GraphBuilder("wide")
-    at = builder.input("x", TensorType((8, 8, 1), 0, 1), UNIT)
+    at = builder.input("x", TensorType((8, 64, 1), 0, 1), UNIT)
     for name, width in (("small", 4), ("greedy", 40), ("end", 2)):
         channels = builder.type(at).shape[-1]
         weight = frozen_array([[[[1] * width] * channels]])

@@ -96,7 +96,7 @@ class CBackend:
     def emit(self, graph: Graph, board: Board, options: object) -> Bundle:
         """The firmware project."""
         chosen = cast(COptions, options)
-        emitted = emit_model(graph, chosen.prefix or None)
+        emitted = emit_model(graph, chosen.prefix or None, microcontroller(board).core)
         return Bundle(firmware_files(emitted, microcontroller(board), chosen.stack))
 
     def need_tools(self) -> None:
@@ -158,7 +158,7 @@ class CBackend:
 
     def _emitted(self, artefact: Artefact) -> Emitted:
         options = cast(COptions, artefact.options)
-        return emit_model(artefact.graph, options.prefix or None)
+        return emit_model(artefact.graph, options.prefix or None, microcontroller(artefact.board).core)
 
 
 def _cannot(node: Node) -> str | None:

@@ -20,8 +20,8 @@ class CoreCost:
     grouped one costs so much more. A result is what is stored behind such loops, an element what is read, and stored,
     without. `pieces` is what the statements of a Requant, Lut or Threshold do to a value, in 32 and in 64 bits. A
     compare is one threshold of a result, or one element that is looked at; a softmax computes two exponentials of each
-    channel (or reads them) and one reciprocal; `per_moved` is one element of a short run, a longer run is a memcpy and
-    its bytes.
+    channel (or reads them) and one reciprocal, or interpolates between a table's entries; `per_moved` is one element of
+    a short run, a longer run is a memcpy and its bytes.
 
     Fitted to what `make bench-mcu` and, for the pieces, `make bench-requants` count under QEMU; cycles from the cores'
     instruction timing (one, two for a load, two to three for a taken branch), flash wait states not counted.
@@ -45,6 +45,7 @@ class CoreCost:
     per_compare: float
     per_exponential: float
     per_reciprocal: float
+    per_interpolated: float
     per_call: float
     code_base: int
     code_per_window_step: int
@@ -54,10 +55,39 @@ class CoreCost:
     code_per_wide_step: int
     code_softmax: int
     code_exponential: int
+    code_interpolated: int
+    code_per_call: int
+    code_per_sweep: int
     stack: int
     stack_window: int
     stack_wide: int
     cycles: float
+
+
+@dataclass(frozen=True)
+class DspCost:
+    """Instructions of the DSP layers: for each multiplication of a tile product of positions or of one vector, for each
+    value that is spread to 16 bits or gathered before, for each row of a window that is gathered, more so where it may
+    lie beside the input, for each tap and each result of a depthwise function, for each result of a product.
+
+    Fitted to what `make bench-mcu` counts under QEMU; `stack` in bytes, more where there are convolutions.
+    """
+
+    per_product: float = 0.72
+    per_dense_product: float = 0.85
+    per_spread: float = 1.5
+    per_gathered: float = 3.0
+    per_run: float = 16.0
+    per_edge_run: float = 30.0
+    per_tap: float = 0.95
+    per_depthwise_result: float = 5.0
+    per_product_result: float = 5.5
+    code_per_layer: int = 140
+    stack: int = 90
+    stack_window: int = 230
+
+
+DSP = DspCost()
 
 
 _ARMV7 = CoreCost(
@@ -89,15 +119,19 @@ _ARMV7 = CoreCost(
     per_compare=6.0,
     per_exponential=130.0,
     per_reciprocal=90.0,
+    per_interpolated=19.0,
     per_call=20.0,
     code_base=250,
-    code_per_window_step=170,
+    code_per_window_step=140,
     code_per_dense_step=100,
     code_per_element_step=110,
     code_wide=100,
     code_per_wide_step=85,
     code_softmax=420,
     code_exponential=300,
+    code_interpolated=165,
+    code_per_call=40,
+    code_per_sweep=20,
     stack=56,
     stack_window=110,
     stack_wide=12,
@@ -132,15 +166,19 @@ _ARMV6 = CoreCost(
     per_compare=8.5,
     per_exponential=590.0,
     per_reciprocal=500.0,
+    per_interpolated=73.0,
     per_call=25.0,
     code_base=420,
-    code_per_window_step=205,
+    code_per_window_step=190,
     code_per_dense_step=130,
     code_per_element_step=120,
     code_wide=200,
     code_per_wide_step=155,
     code_softmax=450,
     code_exponential=400,
+    code_interpolated=370,
+    code_per_call=64,
+    code_per_sweep=50,
     stack=60,
     stack_window=125,
     stack_wide=76,

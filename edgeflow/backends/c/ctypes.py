@@ -18,7 +18,7 @@ class CType:
     dtype: str
 
 
-_UNSIGNED = (CType("uint8_t", 1, "<u1"), CType("uint16_t", 2, "<u2"), CType("uint32_t", 4, "<u4"))
+UNSIGNED = (CType("uint8_t", 1, "<u1"), CType("uint16_t", 2, "<u2"), CType("uint32_t", 4, "<u4"))
 _SIGNED = (
     CType("int8_t", 1, "<i1"),
     CType("int16_t", 2, "<i2"),
@@ -26,12 +26,13 @@ _SIGNED = (
     CType("int64_t", 8, "<i8"),
 )
 INT32, INT64 = _SIGNED[2], _SIGNED[3]
+UINT32 = UNSIGNED[2]
 
 
 def storage_type(lo: int, hi: int) -> CType:
     """The narrowest stdint type that holds [lo, hi]."""
     bits = interval_bits(lo, hi)
-    candidates = _UNSIGNED if lo >= 0 else ()
+    candidates = UNSIGNED if lo >= 0 else ()
     return next(kind for kind in (*candidates, *_SIGNED) if bits + (lo >= 0 and kind in _SIGNED) <= 8 * kind.size)
 
 
@@ -51,6 +52,10 @@ def literal(value: int) -> str:
     return f"INT64_C({value})"
 
 
+def _word(value: int) -> str:
+    return f"0x{value:08x}u"
+
+
 @dataclass(frozen=True)
 class Table:
     """A constant array in the generated source."""
@@ -66,8 +71,9 @@ class Table:
 
     def rows(self) -> list[str]:
         """The initializer's lines."""
-        flat = [literal(int(one)) for one in self.values.reshape(-1)]
-        width = 16 if self.ctype.size == 1 else 12
+        write = _word if self.ctype is UINT32 else literal
+        flat = [write(int(one)) for one in self.values.reshape(-1)]
+        width = 16 if self.ctype.size == 1 else 8 if self.ctype is UINT32 else 12
         return [", ".join(flat[start : start + width]) for start in range(0, len(flat), width)]
 
 

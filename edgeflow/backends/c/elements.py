@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgeflow.backends.c.epilogue import POINTWISE, varies_along
-from edgeflow.backends.c.kernel import Axis, Context, Kernel, accumulator, epilogue_of, finished
+from edgeflow.backends.c.flow import Reuse, Window
+from edgeflow.backends.c.kernel import Axis, Context, Kernel, RowForm, accumulator, epilogue_of, finished
 from edgeflow.backends.c.lower import Buffer, Step
 from edgeflow.ir.graph import Node, Op
 from edgeflow.ir.types import Shape
@@ -22,6 +23,11 @@ class ElementKernel(Kernel):
     value: str
     axes: tuple[Axis, ...]
 
+    @property
+    def row_elements(self) -> int:
+        """Elements that the loops go over."""
+        return math.prod(axis.length for axis in self.axes)
+
 
 def make_element(
     step: Step, node: Node, name: str, context: Context, inputs: tuple[Buffer, ...], y: Buffer
@@ -31,12 +37,15 @@ def make_element(
     alone = isinstance(node.op, POINTWISE)
     pointwise = (node, *step.fused) if alone else step.fused
     shapes = [context.shapes[one] for one in node.inputs]
-    axes, names = _loops(node.type.shape, pointwise, shapes)
+    rows = _rows(node.type.shape, pointwise, shapes)
+    if rows:
+        shapes = [(1, *shape[1:]) for shape in shapes]
+    shape = shapes[0] if rows else node.type.shape
+    axes, names = _loops(shape, pointwise, shapes)
+    operand = "row" if rows else "x"
     terms = [
-        f"{'' if alone and one.ctype.size < acc.size else f'({acc.name})'}x{number or ''}[{place}]"
-        for number, (one, place) in enumerate(
-            zip(inputs, (_place(shape, node.type.shape, axes) for shape in shapes), strict=True)
-        )
+        f"{'' if alone and one.ctype.size < acc.size else f'({acc.name})'}{operand}{number or ''}[{place}]"
+        for number, (one, place) in enumerate(zip(inputs, (_place(one, shape, axes) for one in shapes), strict=True))
     ]
     words = [_WORDS[type(node.op)]] if type(node.op) in _WORDS else []
     return ElementKernel(
@@ -48,9 +57,19 @@ def make_element(
         y=y,
         acc=acc.name,
         epilogue=epilogue_of(pointwise, name, context, acc, names),
+        by_rows=rows,
         value=_value(node.op, terms),
         axes=axes,
     )
+
+
+def _rows(shape: Shape, pointwise: Sequence[Node], operands: Sequence[Shape]) -> RowForm | None:
+    """By rows where a row of the result needs the same row of every operand, and no parameter knows the row."""
+    same = all(one == shape for one in operands)
+    varying = frozenset[int]().union(*(varies_along(node.op, len(shape)) for node in pointwise))
+    if not same or len(shape) == 1 or shape[0] == 1 or 0 in varying:
+        return None
+    return RowForm((Window(1),) * len(operands), reuse=Reuse.SAME_ROWS)
 
 
 _WORDS: dict[type, str] = {Add: "add", Multiply: "multiply"}

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from edgeflow.backends.c.ctypes import CType
+from edgeflow.backends.c.calls import Calls, calls_of
+from edgeflow.backends.c.ctypes import literal
 from edgeflow.backends.c.epilogue import helper_name
-from edgeflow.backends.c.kernel import Context, Kernel
+from edgeflow.backends.c.kernel import Context, Kernel, Shared
 from edgeflow.backends.c.kernels import make_kernel
 from edgeflow.backends.c.lower import Buffer, Lowered, lower, output_key
-from edgeflow.backends.c.plan import Plan, plan_memory
-from edgeflow.backends.c.rows import SoftmaxKernel
+from edgeflow.backends.c.plan import Plan, flow_of, groups_of, plan_memory
+from edgeflow.backends.c.rows import InterpolatedSoftmaxKernel, SoftmaxKernel
+from edgeflow.board import Core
 from edgeflow.ir.graph import Graph
 from edgeflow.ir.types import Affine, Dyadic, Label, TensorType
 from edgeflow.ops.requant import Rounding
+from edgeflow.passes.unsigned import unsigned
 from edgeflow.render import Identifiers, identifier, render
 from edgeflow.semantics.serialize import graph_digest
 from edgeflow.semantics.verify import verify
@@ -21,28 +25,27 @@ from edgeflow.semantics.verify import verify
 
 @dataclass(frozen=True)
 class Port:
-    """An input or output of the generated function."""
+    """An input or output in the arena, `offset` bytes from its start; real = scale * (unit - zero_point).
+
+    `scale` is a C literal; "" where the unit differs by channel.
+    """
 
     title: str
     ident: str
+    offset: int
     ctype: str
     elements: int
     shape: str
     lo: int
     hi: int
     meaning: str
+    scale: str
+    zero_point: str
 
-
-@dataclass(frozen=True)
-class Member:
-    """A tensor in the arena union. Steps count from 1, as people do."""
-
-    ident: str
-    ctype: str
-    elements: int
-    offset: int
-    first: int
-    last: int
+    @property
+    def least(self) -> str:
+        """The C literal of the lowest value."""
+        return literal(self.lo)
 
 
 @dataclass(frozen=True)
@@ -56,14 +59,6 @@ class Helper:
 
 
 @dataclass(frozen=True)
-class Call:
-    """One line of the run function."""
-
-    function: str
-    arguments: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Model:
     """Everything that the templates say about the model as a whole."""
 
@@ -72,15 +67,29 @@ class Model:
     digest: str
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
-    arena: tuple[Member, ...]
     arena_size: int
-    arena_sizeof: int
+    alignment: int
     steps: int
     helpers: tuple[Helper, ...]
-    unread: tuple[str, ...]
     uses_string: bool
-    softmax: bool
+    reciprocal: bool
     exponential: bool
+    interpolated: bool
+
+    @property
+    def ports(self) -> tuple[Port, ...]:
+        """Inputs, then outputs."""
+        return (*self.inputs, *self.outputs)
+
+    @property
+    def arena_sizeof(self) -> int:
+        """The arena's size as C has it."""
+        return max(1, -(-self.arena_size // self.alignment)) * self.alignment
+
+    @property
+    def softmax(self) -> bool:
+        """Whether any form of softmax is there."""
+        return self.reciprocal or self.interpolated
 
 
 @dataclass(frozen=True)
@@ -91,6 +100,7 @@ class Emitted:
     kernels: tuple[Kernel, ...]
     lowered: Lowered
     plan: Plan
+    calls: Calls
     header: str
     source: str
 
@@ -106,31 +116,62 @@ _WORDS = {
 }
 
 
-def emit_model(graph: Graph, prefix: str | None = None) -> Emitted:
-    """Lowers, plans and renders a graph. `prefix` starts every public C name; the graph's name by default."""
+_KEPT = 4
+_recent: dict[tuple[str, str, Core], Emitted] = {}
+"""The last models emitted: estimating, building and running ask for the same one, and its search takes time."""
+
+
+def emit_model(graph: Graph, prefix: str | None = None, core: Core = Core.CORTEX_M0PLUS) -> Emitted:
+    """Lowers, plans and renders a graph for a core. `prefix` starts public C names, by default the graph's name."""
+    key = (graph_digest(graph), public_prefix(prefix or graph.name), core)
+    if key not in _recent:
+        found = _emit(graph, *key)
+        while len(_recent) >= _KEPT:
+            del _recent[next(iter(_recent))]
+        _recent[key] = found
+    return _recent[key]
+
+
+def _emit(original: Graph, digest: str, prefix: str, core: Core) -> Emitted:
+    graph = unsigned(original)
     bounds = verify(graph)
     shapes = {tensor.name: tensor.type.shape for tensor in graph.tensors()}
     lowered = lower(graph)
-    plan = plan_memory(lowered)
-    functions, members = Identifiers(), Identifiers()
-    context = Context(lowered, bounds, shapes)
+    functions = Identifiers()
+    context = Context(lowered, bounds, shapes, core)
     kernels = tuple(  # the number keeps the function of a layer "a_weight" apart from the table of a layer "a"
         make_kernel(step, f"l{number}_{functions.of(step.result)}", context)
         for number, step in enumerate(lowered.steps, start=1)
     )
-    model = _model(graph, public_prefix(prefix or graph.name), lowered, plan, kernels, members)
-    names = _names(graph, lowered, model, members)
-    calls = tuple(
-        Call(kernel.name, tuple(names[one.tensor] for one in (*kernel.inputs, kernel.y))) for kernel in kernels
-    )
+    flow = flow_of(lowered, kernels, shapes, [one.name for one in graph.inputs])
+    plan = plan_memory(flow, groups_of(kernels))
+    kernels = tuple(_widened(kernel, plan) for kernel in kernels)
+    model = _model(graph, digest, prefix, lowered, plan, kernels)
+    calls = calls_of(plan, lowered, kernels, shapes)
     return Emitted(
         model,
         kernels,
         lowered,
         plan,
+        calls,
         render("c/model.h.j2", model=model),
-        render("c/model.c.j2", model=model, kernels=kernels, calls=calls),
+        render("c/model.c.j2", model=model, kernels=kernels, calls=calls, shared=shared_of(kernels)),
     )
+
+
+def shared_of(kernels: Sequence[Kernel]) -> tuple[Shared, ...]:
+    """What layers share, each once."""
+    return tuple({one.name: one for kernel in kernels for one in kernel.shared}.values())
+
+
+def _widened(kernel: Kernel, plan: Plan) -> Kernel:
+    """A kernel that accumulates takes as many rows at a time as the one before it makes."""
+    form = kernel.by_rows
+    if form is None or not form.accumulates:
+        return kernel
+    steps = plan.schedule.flow.steps
+    most = max(task.count for task in plan.tasks() if steps[task.step].name == kernel.name)
+    return replace(kernel, by_rows=replace(form, group=most))
 
 
 _TAKEN = (
@@ -141,79 +182,60 @@ _TAKEN = (
 """Headers of the C library, and names that CMake and the project around the model use."""
 
 
+_FLOAT_EXPONENT = 126
+"""The smallest normal number of a C float is 2^-126."""
+
+
 def public_prefix(name: str) -> str:
     """The prefix of every public C name, and the stem of the model's files: no header's name, no build target's."""
     prefix = identifier(name)
     return f"{prefix}_model" if prefix in _TAKEN.split() else prefix
 
 
-def _names(graph: Graph, lowered: Lowered, model: Model, members: Identifiers) -> dict[str, str]:
-    """The C expression of every buffer."""
-    names = {source.name: port.ident for source, port in zip(graph.inputs, model.inputs, strict=True)}
-    for output, port in zip(graph.outputs, model.outputs, strict=True):
-        names[lowered.buffer(output_key(output.name)).tensor] = port.ident
-    for buffer in lowered.buffers.values():
-        if buffer.place == "arena":
-            names[buffer.tensor] = f"arena->{members.of(buffer.tensor)}.data"
-    return names
-
-
-def _model(
-    graph: Graph, prefix: str, lowered: Lowered, plan: Plan, kernels: tuple[Kernel, ...], members: Identifiers
-) -> Model:
-    idents = Identifiers()
-    idents.of("arena")
+def _model(graph: Graph, digest: str, prefix: str, lowered: Lowered, plan: Plan, kernels: tuple[Kernel, ...]) -> Model:
+    sources, results = Identifiers(), Identifiers()
     inputs = tuple(
-        _port(one.name, f"in_{identifier(one.name)}", idents, one.type, one.label, lowered.buffers[one.name].ctype)
+        _port(one.name, f"in_{sources.of(one.name)}", one.type, one.label, lowered.buffers[one.name], plan)
         for one in graph.inputs
     )
     outputs: list[Port] = []
     for one in graph.outputs:
         tensor = graph.tensor(one.tensor)
-        ctype = lowered.buffer(output_key(one.name)).ctype
-        outputs.append(_port(one.name, f"out_{identifier(one.name)}", idents, tensor.type, tensor.label, ctype))
-    arena = tuple(
-        Member(
-            members.of(one.tensor),
-            lowered.buffers[one.tensor].ctype.name,
-            lowered.buffers[one.tensor].elements,
-            one.offset,
-            one.first + 1,
-            one.last + 1,
-        )
-        for one in plan.placed
-    )
-    alignment = max((lowered.buffers[one.tensor].ctype.size for one in plan.placed), default=1)
+        buffer = lowered.buffer(output_key(one.name))
+        outputs.append(_port(one.name, f"out_{results.of(one.name)}", tensor.type, tensor.label, buffer, plan))
+    widest = max(one.ctype.size for one in lowered.buffers.values())
     softmaxes = [kernel for kernel in kernels if isinstance(kernel, SoftmaxKernel)]
-    read = {buffer.tensor for kernel in kernels for buffer in kernel.inputs}
     return Model(
         title=graph.name,
         prefix=prefix,
-        digest=graph_digest(graph),
+        digest=digest,
         inputs=inputs,
         outputs=tuple(outputs),
-        arena=arena,
         arena_size=plan.size,
-        arena_sizeof=max(1, -(-plan.size // alignment) * alignment),
+        alignment=max(4, widest),
         steps=len(lowered.steps),
         helpers=_helpers(kernels),
-        unread=tuple(p.ident for one, p in zip(graph.inputs, inputs, strict=True) if one.name not in read),
         uses_string=any(kernel.uses_string for kernel in kernels),
-        softmax=bool(softmaxes),
+        reciprocal=bool(softmaxes),
         exponential=any(kernel.table is None for kernel in softmaxes),
+        interpolated=any(isinstance(kernel, InterpolatedSoftmaxKernel) for kernel in kernels),
     )
 
 
-def _port(name: str, key: str, idents: Identifiers, kind: TensorType, label: Label, ctype: CType) -> Port:
+def _port(name: str, ident: str, kind: TensorType, label: Label, buffer: Buffer, plan: Plan) -> Port:
+    scale, zero_point = _constants(label)
     return Port(
         title=name,
-        ident=idents.of(key),
-        ctype=ctype.name,
+        ident=ident,
+        offset=plan.row(buffer.tensor),
+        ctype=buffer.ctype.name,
         elements=kind.size,
         shape="x".join(str(axis) for axis in kind.shape),
         lo=kind.lo,
         hi=kind.hi,
         meaning=_meaning(label),
+        scale=scale,
+        zero_point=zero_point,
     )
 
 
@@ -224,7 +246,19 @@ def _meaning(label: Label) -> str:
         case Dyadic():
             return f"one unit is {label}"
         case Affine(scale, zero_point):
-            return f"real value = {scale!r} * (unit - {zero_point})"
+            distance = f"unit {'-' if zero_point > 0 else '+'} {abs(zero_point)}"
+            return f"real value = {scale!r} * " + (f"({distance})" if zero_point else "unit")
+
+
+def _constants(label: Label) -> tuple[str, str]:
+    """Scale and zero point of a label as C literals; empty where no single float holds the scale."""
+    match label:
+        case Dyadic(int() as frac) if -_FLOAT_EXPONENT <= frac <= _FLOAT_EXPONENT:
+            return f"{2.0**-frac!r}f", "0"
+        case Affine(scale, zero_point):
+            return f"{scale!r}f", f"({zero_point})" if zero_point < 0 else f"{zero_point}"
+        case _:
+            return "", ""
 
 
 def _helpers(kernels: tuple[Kernel, ...]) -> tuple[Helper, ...]:

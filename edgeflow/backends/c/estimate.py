@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
-from edgeflow.backends.c.cost import CoreCost, core_cost
+from edgeflow.backends.c.cost import DSP, CoreCost, core_cost
 from edgeflow.backends.c.ctypes import INT64
+from edgeflow.backends.c.dsp.layers import DepthwiseKernel, TileKernel
 from edgeflow.backends.c.elements import ElementKernel
-from edgeflow.backends.c.emit import Emitted, emit_model
+from edgeflow.backends.c.emit import Emitted, emit_model, shared_of
 from edgeflow.backends.c.epilogue import FEW_LEVELS
 from edgeflow.backends.c.kernel import Kernel
-from edgeflow.backends.c.kernels import DenseKernel, WindowKernel
+from edgeflow.backends.c.kernels import DenseKernel
 from edgeflow.backends.c.lower import Step
 from edgeflow.backends.c.moves import MoveKernel
-from edgeflow.backends.c.plan import plan_memory
-from edgeflow.backends.c.rows import RowKernel, SoftmaxKernel
+from edgeflow.backends.c.objects import Kind
+from edgeflow.backends.c.plan import groups_of, plan_memory
+from edgeflow.backends.c.rows import InterpolatedSoftmaxKernel, RowKernel, SoftmaxKernel
+from edgeflow.backends.c.windows import WindowKernel
 from edgeflow.backends.protocol import Remedy
 from edgeflow.board import McuBoard
 from edgeflow.ir.graph import Graph
@@ -38,7 +42,7 @@ def latency(instructions: float, board: McuBoard, *, measured: bool) -> Resource
 
 def estimate(graph: Graph, board: McuBoard, stack: int) -> tuple[Resource, ...]:
     """Totals first, then every layer's part (`flash`, `RAM` alive while it runs, `instructions`)."""
-    emitted = emit_model(graph)
+    emitted = emit_model(graph, core=board.core)
     cost = core_cost(board.core)
     flash = _total_flash(emitted, cost)
     steps = zip(emitted.kernels, emitted.lowered.steps, strict=True)
@@ -57,11 +61,14 @@ def _flash(kernel: Kernel, cost: CoreCost) -> int:
     more = cost.code_per_wide_step if kernel.wide else 0
     more += cost.code_softmax if isinstance(kernel, SoftmaxKernel) else 0
     more += cost.code_exponential if isinstance(kernel, SoftmaxKernel) and not kernel.table else 0
+    more += cost.code_interpolated if isinstance(kernel, InterpolatedSoftmaxKernel) else 0
     return _step_code(kernel, cost) + more + sum(table.size for table in kernel.tables)
 
 
 def _step_code(kernel: Kernel, cost: CoreCost) -> int:
     match kernel:
+        case TileKernel() | DepthwiseKernel():
+            return DSP.code_per_layer
         case WindowKernel():
             return cost.code_per_window_step
         case DenseKernel():
@@ -72,24 +79,65 @@ def _step_code(kernel: Kernel, cost: CoreCost) -> int:
 
 def _total_flash(emitted: Emitted, cost: CoreCost) -> int:
     shared = cost.code_base + (cost.code_wide if any(kernel.wide for kernel in emitted.kernels) else 0)
-    return shared + sum(_flash(one, cost) for one in emitted.kernels)
+    calls = emitted.calls
+    driven = sum(stretch.table.size + cost.code_per_call * len(stretch.kernels) for stretch in calls.stretches)
+    swept = cost.code_per_sweep * len(calls.swept)
+    common = sum(one.size for one in shared_of(emitted.kernels))
+    return shared + common + driven + swept + sum(_flash(one, cost) for one in emitted.kernels)
 
 
 def _ram(emitted: Emitted, arena: int, cost: CoreCost, stack: int) -> int:
-    ports = sum(one.size for one in emitted.lowered.buffers.values() if one.place != "arena")
-    windows = any(isinstance(kernel, WindowKernel | SoftmaxKernel) for kernel in emitted.kernels)
+    deep = WindowKernel | SoftmaxKernel | InterpolatedSoftmaxKernel
+    windows = any(isinstance(kernel, deep) for kernel in emitted.kernels)
     wide = cost.stack_wide if any(kernel.wide for kernel in emitted.kernels) else 0
-    return arena + ports + max(stack, (cost.stack_window if windows else cost.stack) + wide)
+    own = cost.stack_window if windows else cost.stack
+    pointers = max((4 * _pointers(kernel) for kernel in emitted.kernels), default=0)
+    return arena + max(stack, max(own, *(_dsp_stack(kernel) for kernel in emitted.kernels)) + wide + pointers)
+
+
+def _dsp_stack(kernel: Kernel) -> int:
+    if not isinstance(kernel, TileKernel | DepthwiseKernel):
+        return 0
+    return DSP.stack if kernel.by_rows is None else DSP.stack_window
+
+
+def _pointers(kernel: Kernel) -> int:
+    """Row pointers that a call of a layer needs."""
+    form = kernel.by_rows
+    return sum(form.reach(index) for index in range(len(form.windows))) if form else 0
 
 
 def _instructions(kernel: Kernel, step: Step, graph: Graph, cost: CoreCost) -> float:
     if step.node is None:
         return 20.0 + graph.tensor(step.copies or "").type.size / 2
+    if isinstance(kernel, TileKernel | DepthwiseKernel):
+        return cost.per_call + _dsp(kernel)
     if isinstance(kernel, MoveKernel):
         return cost.per_call + _moved(kernel, cost)
     return (
         cost.per_call + _loops(kernel, graph.tensor(step.node.inputs[0]).type.size, cost) + _values(kernel, step, cost)
     )
+
+
+def _dsp(kernel: TileKernel | DepthwiseKernel) -> float:
+    """Instructions of a layer that the DSP instructions make."""
+    results = kernel.y.elements
+    if isinstance(kernel, DepthwiseKernel):
+        taps = kernel.geometry.k_h * kernel.geometry.k_w
+        return results * (DSP.per_depthwise_result + DSP.per_tap * taps)
+    positions = results // kernel.outputs
+    each = DSP.per_product if kernel.geometry else DSP.per_dense_product
+    made = results * (DSP.per_product_result + each * kernel.values)
+    return made + positions * (DSP.per_spread * kernel.values + _gathered(kernel))
+
+
+def _gathered(kernel: TileKernel) -> float:
+    """Instructions that bring the values of a position together, where they do not lie so in the rows."""
+    shape = kernel.geometry
+    if shape is None or (not shape.padded and kernel.run % 4 == 0):
+        return 0.0
+    row = DSP.per_edge_run if shape.beside else DSP.per_run
+    return row * shape.k_h + DSP.per_gathered * kernel.values
 
 
 def _values(kernel: Kernel, step: Step, cost: CoreCost) -> float:
@@ -112,14 +160,18 @@ def _loops(kernel: Kernel, read: int, cost: CoreCost) -> float:
     match kernel:
         case WindowKernel(kind="Conv"):
             return _conv(kernel, cost)
+        case WindowKernel(kind="Total"):
+            return cost.per_pool_tap * read
         case WindowKernel():
-            tap = cost.per_checked_pool_tap if kernel.padded else cost.per_pool_tap
+            tap = cost.per_checked_pool_tap if kernel.geometry.padded else cost.per_pool_tap
             return tap * _windows(kernel)
         case DenseKernel():
             return _tap(kernel, cost) * kernel.rows * kernel.in_c * kernel.out_c
         case SoftmaxKernel():
             each = 0.0 if kernel.table else 2 * cost.per_exponential
             return (4 * cost.per_compare + each) * read + cost.per_reciprocal * kernel.rows
+        case InterpolatedSoftmaxKernel():
+            return (2 * cost.per_compare + cost.per_interpolated) * read + 2 * cost.per_interpolated * kernel.rows
         case RowKernel():
             return cost.per_compare * read
         case _:
@@ -132,7 +184,7 @@ def _tap(kernel: Kernel, cost: CoreCost) -> float:
 
 def _windows(kernel: WindowKernel) -> int:
     """Kernel positions of all results."""
-    return kernel.y.elements * kernel.k_h * kernel.k_w
+    return kernel.y.elements * kernel.geometry.k_h * kernel.geometry.k_w
 
 
 def _conv(kernel: WindowKernel, cost: CoreCost) -> float:
@@ -141,19 +193,19 @@ def _conv(kernel: WindowKernel, cost: CoreCost) -> float:
     A kernel of one position is a matrix product.
     """
     windows = _windows(kernel)
-    taken = _inside(kernel) if kernel.padded and kernel.pad_value == "0" else windows
+    taken = _inside(kernel) if kernel.geometry.padded and kernel.pad_value == "0" else windows
     tap, grouped = _tap(kernel, cost), cost.per_grouped_window if kernel.groups > 1 else 0.0
     if kernel.each == 1:
-        single = cost.per_checked_single_window if kernel.padded else cost.per_single_window
+        single = cost.per_checked_single_window if kernel.geometry.padded else cost.per_single_window
         return windows * (single + grouped) + taken * (tap - cost.per_tap)
-    position = 0.0 if kernel.k_h * kernel.k_w == 1 else cost.per_window
-    window = cost.per_checked_window if kernel.padded else position
+    position = 0.0 if kernel.geometry.k_h * kernel.geometry.k_w == 1 else cost.per_window
+    window = cost.per_checked_window if kernel.geometry.padded else position
     return windows * (window + grouped) + taken * kernel.each * tap
 
 
 def _inside(kernel: WindowKernel) -> int:
     """Kernel positions of all results that lie inside of the input."""
-    k = kernel
+    k = kernel.geometry
     rows = _positions_inside(k.in_h, k.out_h, k.k_h, k.stride_h, k.dilation_h, k.pad_top)
     return k.out_c * rows * _positions_inside(k.in_w, k.out_w, k.k_w, k.stride_w, k.dilation_w, k.pad_left)
 
@@ -180,11 +232,9 @@ def _moved(kernel: MoveKernel, cost: CoreCost) -> float:
 def _per_layer(emitted: Emitted, graph: Graph, cost: CoreCost) -> tuple[Resource, ...]:
     source = Source(SourceKind.ESTIMATED, "", FLASH_BAND)
     found: list[Resource] = []
-    for index, (step, kernel) in enumerate(zip(emitted.lowered.steps, emitted.kernels, strict=True)):
+    for step, kernel in zip(emitted.lowered.steps, emitted.kernels, strict=True):
         found.append(Resource("flash", _flash(kernel, cost), Unit.BYTES, source, step.layer))
-        operands = {one.tensor: one.size for one in (*kernel.inputs, kernel.y)}
-        alive = {one.tensor: one.size for one in emitted.plan.alive(index)}
-        sizes = operands | alive
+        sizes = _alive(emitted, emitted.plan.busiest(kernel.name))
         detail = " + ".join(f"{_shown(name)} {size} B" for name, size in sizes.items()) + " alive together"
         ram = Source(SourceKind.ESTIMATED, detail, RAM_BAND)
         found.append(Resource("RAM", sum(sizes.values()), Unit.BYTES, ram, step.layer))
@@ -194,6 +244,16 @@ def _per_layer(emitted: Emitted, graph: Graph, cost: CoreCost) -> tuple[Resource
     return tuple(found)
 
 
+def _alive(emitted: Emitted, task: int) -> dict[str, int]:
+    """Bytes of each tensor, and of scratch, that a task needs or keeps."""
+    sizes: dict[str, int] = {}
+    for one in emitted.plan.alive(task):
+        name = one.owner if one.kind is Kind.ROWS else "scratch"
+        alive = sum(span.size for span in one.spans if span.born <= task <= span.last)
+        sizes[name] = sizes.get(name, 0) + alive
+    return sizes
+
+
 def _shown(buffer: str) -> str:
     """A buffer's name for people: outputs have one of their own."""
     return buffer.removeprefix("\0")
@@ -201,16 +261,19 @@ def _shown(buffer: str) -> str:
 
 def remedies(graph: Graph, board: McuBoard, stack: int) -> tuple[Remedy, ...]:
     """What halving the channels of the layers at the RAM peak, or of the largest weights, would leave."""
-    emitted = emit_model(graph)
+    emitted = emit_model(graph, core=board.core)
     cost = core_cost(board.core)
     ram = _ram(emitted, emitted.plan.size, cost, stack)
     found: list[Remedy] = []
-    for one in sorted(emitted.plan.alive(emitted.plan.peak()), key=lambda one: -one.size):
-        smaller = plan_memory(emitted.lowered, {one.tensor: -(-one.size // 2)})
+    flow, groups = emitted.plan.schedule.flow, groups_of(emitted.kernels)
+    alive = _alive(emitted, emitted.plan.peak())
+    layers = {node.name: node.layer for node in graph.nodes}
+    for name in sorted(alive.keys() & layers.keys(), key=lambda one: (-alive[one], one)):
+        narrow = replace(flow.tensors[name], row_bytes=-(-flow.tensors[name].row_bytes // 2))
+        smaller = plan_memory(replace(flow, tensors={**flow.tensors, name: narrow}), groups)
         after = ram - emitted.plan.size + smaller.size
         if after < ram:
-            layer = next(node.layer for node in graph.nodes if node.name == one.tensor)
-            found.append(Remedy(f"halve the channels of '{layer}'", "RAM", after))
+            found.append(Remedy(f"halve the channels of '{layers[name]}'", "RAM", after))
     flash = _total_flash(emitted, cost)
     for kernel in sorted(emitted.kernels, key=lambda one: -_flash(one, cost))[:2]:
         half = sum(table.size for table in kernel.tables) // 2

@@ -59,7 +59,7 @@ def firmware_files(emitted: Emitted, board: McuBoard, stack: int) -> dict[str, b
             "firmware/semihost.c.j2",
             **shared,
             machine=emulator.name,
-            timer=f"0x{emulator.timer:08x}",
+            timer=emulator.timer,
             icount_shift=ICOUNT_SHIFT,
             traps_unaligned=board.core.traps_unaligned,
         )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from edgeflow.backends.c.ctypes import INT64, CType, Table, working_type
+from edgeflow.backends.c.ctypes import INT64, CType, Table, literal, table, working_type
 from edgeflow.backends.c.epilogue import POINTWISE, Epilogue, write_epilogue
+from edgeflow.backends.c.flow import Reuse, Window
 from edgeflow.backends.c.lower import Buffer, Lowered, Step
+from edgeflow.board import Core
 from edgeflow.ir.graph import Bounds, Node
-from edgeflow.ir.types import Shape
+from edgeflow.ir.types import IntArray, Shape
 from edgeflow.ops.add import Add
 from edgeflow.ops.conv import Conv
 from edgeflow.ops.dense import Dense
@@ -19,9 +21,42 @@ from edgeflow.ops.sumpool import SumPool
 from edgeflow.ops.threshold import Threshold
 
 
+@dataclass(frozen=True)
+class RowForm:
+    """How a layer function works by rows: a call makes up to `group` rows of the result.
+
+    It gets pointers to the rows of each input that it reads, null where one lies outside, and where the rows that it
+    makes lie one behind the other. `windows`: the rows of each input that a row of the result reads. `reuse`: whether
+    the result may lie over an input. `accumulates`: the result is one row, and each call adds up to `group` rows of the
+    input to it.
+    """
+
+    windows: tuple[Window, ...]
+    group: int = 1
+    reuse: Reuse = Reuse.NEVER
+    accumulates: bool = False
+
+    def reach(self, index: int) -> int:
+        """How many rows of input `index` a whole group reads."""
+        window = self.windows[index]
+        return (self.group - 1) * window.stride + window.size
+
+
+@dataclass(frozen=True)
+class Shared:
+    """C text at file scope that layers may share, under a name that stands for the text; `size` in bytes of flash."""
+
+    name: str
+    text: str
+    size: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class Kernel:
-    """One layer function of the generated source. `what` is its comment, `template` the loop nest."""
+    """One layer function of the generated source. `what` is its comment, `template` the loop nest.
+
+    `by_rows` None: it reads and writes whole tensors. `scratch`: words of working memory.
+    """
 
     name: str
     layer: str
@@ -33,6 +68,9 @@ class Kernel:
     epilogue: Epilogue | None = None
     own_tables: tuple[Table, ...] = ()
     uses_string: bool = False
+    by_rows: RowForm | None = None
+    scratch: int = 0
+    shared: tuple[Shared, ...] = ()
 
     @property
     def x(self) -> Buffer:
@@ -65,6 +103,12 @@ class Context:
     lowered: Lowered
     bounds: Mapping[str, Bounds]
     shapes: Mapping[str, Shape]
+    core: Core
+    names: dict[tuple[str, object], str] = field(default_factory=dict[tuple[str, object], str])
+
+    def named(self, stem: str, what: object) -> str:
+        """A C name for shared text, the same for the same `what`."""
+        return self.names.setdefault((stem, what), f"{stem}_{sum(one == stem for one, _ in self.names) + 1}")
 
 
 Maker = Callable[[Step, Node, str, Context, tuple[Buffer, ...], Buffer], Kernel]
@@ -96,6 +140,14 @@ def _reach(node: Node, context: Context) -> tuple[int, int]:
 def accumulator(node: Node, context: Context) -> CType:
     """The type of a node's results before pointwise ops, and of everything on the way to them."""
     return working_type(*_reach(node, context))
+
+
+def bias_of(name: str, bias: IntArray, index: str) -> tuple[str, tuple[Table, ...]]:
+    """The C expression of output `index`'s bias, and the table behind it."""
+    if (bias == bias.flat[0]).all():
+        return literal(int(bias.flat[0])), ()
+    entry = table(f"{name}_bias", bias)
+    return f"{entry.name}[{index}]", (entry,)
 
 
 def epilogue_of(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from edgeflow.backends.c.ctypes import CType, storage_type
 from edgeflow.backends.c.epilogue import POINTWISE, varies_along
 from edgeflow.ir.graph import Graph, Node
+from edgeflow.ir.types import Shape
 from edgeflow.ops.add import Add
 from edgeflow.ops.concat import Concat
 from edgeflow.ops.conv import Conv
@@ -23,6 +24,9 @@ from edgeflow.ops.upsample import Upsample
 
 _LOOPS = (Conv, Dense, Add, Multiply, MaxPool, SumPool, *POINTWISE)
 """The ops whose loops have each finished value in a variable."""
+
+WINDOWS = (Conv, MaxPool, SumPool)
+"""The ops that slide a window over rows."""
 
 
 @dataclass(frozen=True)
@@ -112,11 +116,18 @@ def _moves_nothing(graph: Graph, node: Node) -> bool:
             return False
 
 
+def sums_everything(shapes: Mapping[str, Shape], node: Node) -> bool:
+    """Whether a node is a SumPool over all rows and columns, which can be added as they come."""
+    op = node.op
+    return isinstance(op, SumPool) and op.window == shapes[node.inputs[0]][:-1] and not any(map(any, op.pads))
+
+
 def _chain(graph: Graph, head: Node, results: set[str]) -> tuple[Node, ...]:
     """The pointwise nodes behind a node, up to a tensor that something else reads or that is an output."""
     chain: list[Node] = []
     at = head
-    while isinstance(head.op, _LOOPS) and at.name not in results:
+    alone = sums_everything({name: graph.tensor(name).type.shape for name in head.inputs}, head)
+    while isinstance(head.op, _LOOPS) and not alone and at.name not in results:
         readers = graph.readers(at.name)
         if len(readers) != 1 or not _can_fuse(head, readers[0]):
             break
@@ -126,10 +137,13 @@ def _chain(graph: Graph, head: Node, results: set[str]) -> tuple[Node, ...]:
 
 
 def _can_fuse(head: Node, node: Node) -> bool:
-    """Whether the head's loop has a variable for every axis that the parameters vary along."""
+    """Whether the head's loop has a variable for every axis that the parameters vary along.
+
+    Windows and matrix products know the channel alone: their loops serve every row and position.
+    """
     rank = len(node.type.shape)
-    fits = not isinstance(head.op, Dense) or varies_along(node.op, rank) <= {rank - 1}
-    return isinstance(node.op, POINTWISE) and fits
+    knows_all = not isinstance(head.op, (Dense, *WINDOWS))
+    return isinstance(node.op, POINTWISE) and (knows_all or varies_along(node.op, rank) <= {rank - 1})
 
 
 def _place(graph: Graph, steps: list[Step], views: dict[str, str]) -> Lowered:

@@ -15,8 +15,10 @@ from edgeflow.backends.c.firmware import _BOOT2, boot2_checksum
 from edgeflow.backends.protocol import Artefact
 from edgeflow.board import McuBoard, all_boards, load_board, parse_board
 from edgeflow.errors import DoesNotFit, Unsupported
-from edgeflow.ir.types import TensorType, frozen_array
+from edgeflow.ir.graph import Graph
+from edgeflow.ir.types import Affine, Dyadic, Label, TensorType, frozen_array
 from edgeflow.ops.dense import Dense
+from edgeflow.ops.transpose import Transpose
 from edgeflow.semantics.builder import GraphBuilder
 from edgeflow.toolchain import qemu
 from tests.conftest import NeedTool
@@ -65,6 +67,48 @@ def test_the_prefix_option_starts_every_public_name(tmp_path: Path) -> None:
     emit(tmp_path, 2, prefix="My Net")
     header = (tmp_path / "model" / "my_net.h").read_text()
     assert "void my_net_run(my_net_arena_t *arena" in header
+
+
+UNITS = {
+    "dyadic": (Dyadic(7), "0.0078125f", "0", "one unit is 2^-7"),
+    "coarse": (Dyadic(-3), "8.0f", "0", "one unit is 2^3"),
+    "affine": (Affine(0.1, 83), "0.1f", "83", "real value = 0.1 * (unit - 83)"),
+    "below": (Affine(0.5, -128), "0.5f", "(-128)", "real value = 0.5 * (unit + 128)"),
+    "small": (Affine(1e-05, 0), "1e-05f", "0", "real value = 1e-05 * unit"),
+}
+
+
+@pytest.mark.parametrize(("label", "scale", "zero_point", "meaning"), UNITS.values(), ids=UNITS)
+def test_the_header_has_each_ports_scale_and_zero_point(
+    label: Label, scale: str, zero_point: str, meaning: str
+) -> None:
+    header = C.emit(moved(label), load_board("rpi-pico"), COptions()).files["model/moved.h"].decode()
+    for port in ("MOVED_IN_X", "MOVED_OUT_Y"):
+        assert f"#define {port}_SCALE {scale}\n#define {port}_ZERO_POINT {zero_point}\n" in header
+    assert header.count(f"; {meaning}. */") == 2
+
+
+def test_a_unit_by_channel_has_no_constant() -> None:
+    header = C.emit(moved(Dyadic((1, 2))), load_board("rpi-pico"), COptions()).files["model/moved.h"].decode()
+    assert "_SIZE" in header
+    assert "_SCALE" not in header
+
+
+def moved(label: Label) -> Graph:
+    builder = GraphBuilder("moved")
+    x = builder.input("x", TensorType((2, 1, 2), -128, 127), label)
+    builder.output("y", builder.add(Transpose((1, 0, 2)), (x,), label, "t"))
+    return builder.finish()
+
+
+def test_a_folder_with_a_quote_in_its_name_builds(tmp_path: Path, need_tool: NeedTool) -> None:
+    cmake = need_tool("cmake")
+    need_tool("arm-none-eabi-gcc")
+    folder = tmp_path / "it's mine"
+    emit(folder, 3)
+    subprocess.run([cmake, "-S", folder, "-B", folder / "build"], capture_output=True, check=True)
+    subprocess.run([cmake, "--build", folder / "build"], capture_output=True, check=True)
+    assert (folder / "build" / "firmware.bin").is_file()
 
 
 @pytest.mark.parametrize("board", [one.name for one in all_boards(McuBoard)])

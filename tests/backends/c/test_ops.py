@@ -339,10 +339,26 @@ def test_softmax_is_exact(source: TensorType, tmp_path: Path, need_tool: NeedToo
     assert_exact(graph, inputs, run_c(graph, inputs, tmp_path, "host-sanitized"))
 
 
+@pytest.mark.parametrize(
+    "source", [TensorType((), -(1 << 15), (1 << 15) - 1), TensorType((), 1 << 40, (1 << 40) + 65_535)], ids=str
+)
+def test_softmax_of_16_bits_is_exact(source: TensorType, tmp_path: Path, need_tool: NeedTool) -> None:
+    need_tool("gcc")
+    shifts = (-31, -9, -1, 0, 1, 3, 6, 9, 15)
+    chains: dict[str, Sequence[Op]] = {f"{shift}": [Softmax(1_500_000_001, shift, 0, 15)] for shift in shifts}
+    graph = fan(kind(3, 7, of=source), chains)
+    inputs = extreme_inputs(graph, 9, 60)
+    reach = np.random.default_rng(9).integers(1, 30_000, (60, 1, 1))
+    near = np.random.default_rng(8).integers(-reach, reach + 1, inputs["x"].shape) + (source.lo + source.hi) // 2
+    inputs["x"][30:] = near[30:]
+    assert_exact(graph, inputs, run_c(graph, inputs, tmp_path, "host-sanitized"))
+
+
 @pytest.mark.parametrize("channels", [1, 511, 512, 4095])
 def test_softmax_of_many_channels(channels: int, tmp_path: Path, need_tool: NeedTool) -> None:
     need_tool("gcc")
-    graph = fan(kind(channels), {f"{bits}": [softmax(23, bits)] for bits in (8, 16)})
+    forms: dict[str, Sequence[Op]] = {f"{bits}": [softmax(23, bits)] for bits in (8, 16)}
+    graph = fan(kind(channels), {**forms, "15": [Softmax(1_500_000_001, 7, 0, 15)]})
     inputs = extreme_inputs(graph, 10)
     assert_exact(graph, inputs, run_c(graph, inputs, tmp_path, "host-sanitized"))
 
@@ -354,6 +370,13 @@ def test_a_short_range_of_exponentials_is_a_table() -> None:
     computed = source_of(fan(kind(9, of=TensorType((), -9000, 9000)), {"y": [softmax(14, 8)]}))
     assert "static int32_t exponential(" in computed
     assert "l1_y_exponential" not in computed
+
+
+def test_a_softmax_of_16_bits_brings_its_tables_and_nothing_else() -> None:
+    source = source_of(fan(kind(9), {"y": [Softmax(1 << 30, 3, 0, 15)]}))
+    assert "static const uint16_t l1_y_exponential[513]" in source
+    assert "static const uint16_t l1_y_reciprocal[513]" in source
+    assert "static int32_t reciprocal(" not in source
 
 
 def test_a_chain_of_pointwise_ops_is_one_loop_until_something_else_reads_it() -> None:
@@ -383,6 +406,7 @@ def test_inputs_of_32_unsigned_bits_compile_without_a_warning(most: int, tmp_pat
         "count": [threshold([[5, 9], [-8, most], [1, 1 << 31]])],
         "largest": [ArgMax()],
         "softmax": [softmax(8, 8)],
+        "near": [requant(Rounding.FLOOR, 3, 17), Softmax(1 << 30, 3, 0, 15)],
         "table": [requant(Rounding.FLOOR, 3, 26), Lut(frozen_array(np.arange(70)), 0)],
         "slice": [Slice((0, 0, 1), (2, 1, 2), (1, 1, 1))],
         "pad": [Pad(((1, 0), (0, 0), (0, 0)), 5)],
@@ -405,6 +429,15 @@ def test_a_layer_named_like_another_ones_table(tmp_path: Path, need_tool: NeedTo
     builder.output("y", at)
     graph = builder.finish()
     inputs = extreme_inputs(graph, 12)
+    assert_exact(graph, inputs, run_c(graph, inputs, tmp_path, "host-sanitized"))
+
+
+def test_outputs_whose_names_differ_in_no_letter_of_c(tmp_path: Path, need_tool: NeedTool) -> None:
+    need_tool("gcc")
+    ops: list[Op] = [requant(Rounding.FLOOR, number) for number in range(6)]
+    names = ("1", "-1", "n_1", "A", "a", "a_2")
+    graph = fan(kind(3), {name: [op] for name, op in zip(names, ops, strict=True)})
+    inputs = extreme_inputs(graph, 13)
     assert_exact(graph, inputs, run_c(graph, inputs, tmp_path, "host-sanitized"))
 
 

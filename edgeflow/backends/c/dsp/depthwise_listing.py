@@ -1,0 +1,79 @@
+"""What the depthwise kernels' assembly has in common: a listing, and how operands are made of bytes."""
+
+from __future__ import annotations
+
+from edgeflow.backends.c.dsp.depthwise_taps import Depthwise
+from edgeflow.backends.c.dsp.tile_epilogue import Epilogue
+
+QUAD = 4
+"""Channels that a word of bytes holds: both kernels work through them four at a time."""
+SAVED = 9
+"""Words that a kernel pushes first: r4 to r11 and the return address."""
+REACH = 4095
+"""The largest offset of a load or store of a word or byte, and of ADDW."""
+
+
+class Listing:
+    """Instructions and comments in their order, to become the body of a naked function."""
+
+    def __init__(self) -> None:
+        self._lines: list[tuple[bool, str]] = []
+
+    def note(self, text: str) -> None:
+        """A comment on what follows."""
+        self._lines.append((True, text))
+
+    def op(self, *instructions: str) -> None:
+        """Instructions."""
+        self._lines += [(False, one) for one in instructions]
+
+    def constant(self, register: str, value: int) -> None:
+        """register = value, 0 <= value < 2**32."""
+        self.op(f"movw {register}, #{value & 0xFFFF}")
+        if value >> 16:
+            self.op(f"movt {register}, #{value >> 16}")
+
+    def add(self, register: str, value: int, spare: str) -> None:
+        """register += value; `spare` is spoiled where the value is too large for an instruction."""
+        if abs(value) <= REACH:
+            self.op(f"{'addw' if value >= 0 else 'subw'} {register}, {register}, #{abs(value)}")
+            return
+        self.constant(spare, abs(value))
+        self.op(f"{'add' if value >= 0 else 'sub'} {register}, {register}, {spare}")
+
+    def body(self) -> str:
+        """The C text of the __asm__ statement."""
+        rows = [f"        /* {text} */" if note else f'        "{text}\\n\\t"' for note, text in self._lines]
+        return "\n".join(["    __asm__ volatile(", *rows, "    );"])
+
+
+def words_a_channel(shape: Depthwise, epilogue: Epilogue) -> int:
+    """Packed words of a channel: addend, the epilogue's constants, the weight words."""
+    return 1 + epilogue.constants + shape.kernel[1] * len(shape.words)
+
+
+def floats_from(first: int, count: int) -> str:
+    """A list of floating-point registers in a row."""
+    return f"s{first}-s{first + count - 1}" if count > 1 else f"s{first}"
+
+
+def push(listing: Listing, floats: int, frame: int) -> int:
+    """Saves what the caller owns and reserves `frame` words; returns the offset of the fifth argument.
+
+    `floats`: how many of s0 to s31 the kernel uses, in order.
+    """
+    listing.op("push {r4-r11, lr}")
+    saved = max(0, -(-floats // 2) - 8)
+    if saved:
+        listing.op(f"vpush {{{floats_from(16, 2 * saved)}}}")
+    listing.op(f"sub sp, #{4 * frame}")
+    return 4 * (SAVED + 2 * saved + frame)
+
+
+def pop(listing: Listing, floats: int, frame: int) -> None:
+    """Undoes `push` and returns to the caller."""
+    listing.op(f"add sp, #{4 * frame}")
+    saved = max(0, -(-floats // 2) - 8)
+    if saved:
+        listing.op(f"vpop {{{floats_from(16, 2 * saved)}}}")
+    listing.op("pop {r4-r11, pc}")

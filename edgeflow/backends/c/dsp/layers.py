@@ -1,0 +1,312 @@
+"""Conv and Dense for cores with the DSP instructions: layers around tile products and depthwise functions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import cast
+
+import numpy as np
+
+from edgeflow.backends.c.ctypes import UINT32, Table
+from edgeflow.backends.c.dsp import depthwise
+from edgeflow.backends.c.dsp.depthwise import Depthwise
+from edgeflow.backends.c.dsp.depthwise_forms import per_channel
+from edgeflow.backends.c.dsp.tile import Tile, source, split
+from edgeflow.backends.c.dsp.tile_forms import requantization
+from edgeflow.backends.c.dsp.tile_weights import NOTHING, groups, order, pack
+from edgeflow.backends.c.flow import Reuse
+from edgeflow.backends.c.kernel import Context, Kernel, RowForm, Shared
+from edgeflow.backends.c.lower import Buffer, Step
+from edgeflow.backends.c.windows import Geometry, geometry_of
+from edgeflow.ir.graph import Node
+from edgeflow.ir.types import IntArray
+from edgeflow.ops.conv import Conv
+from edgeflow.ops.dense import Dense
+from edgeflow.ops.requant import Requant
+
+_FEW_COLUMNS = 12
+"""Rows of fewer positions are made two at a time, so that fewer positions are left over from tiles of four."""
+
+
+@dataclass(frozen=True)
+class Product:
+    """Tile functions by their number of positions, and what they read.
+
+    `words` of 16-bit pairs a position; `calls` as (word of the first group, groups, first output).
+    """
+
+    tiles: dict[int, str]
+    weight: Table
+    words: int
+    calls: tuple[tuple[int, int, int], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TileKernel(Kernel):
+    """A matrix product of gathered positions: a convolution, or (without a geometry) a fully connected layer.
+
+    `run` values of a position lie side by side in a row of the input; `signed` says how bytes are spread.
+    """
+
+    product: Product
+    values: int
+    outputs: int
+    geometry: Geometry | None
+    run: int
+    signed: bool
+    pad_value: int = 0
+    rows: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class DepthwiseKernel(Kernel):
+    """A depthwise convolution: `functions` by the number of rows that they make."""
+
+    functions: dict[int, str]
+    weight: Table
+    pad_row: str
+    reach: int
+    geometry: Geometry
+
+
+def make_conv(
+    step: Step, node: Node, name: str, context: Context, inputs: tuple[Buffer, ...], y: Buffer
+) -> Kernel | None:
+    """The kernel of a Conv where the core and the numbers allow one; else None."""
+    op = cast(Conv, node.op)
+    requant = _requant(step, inputs, y, context)
+    if requant is None:
+        return None
+    geometry = geometry_of(op, context.shapes[node.inputs[0]], node.type.shape)
+    if op.groups == geometry.in_c and op.weight.shape[-1] == op.groups > 1:
+        return _depthwise(step, node, name, context, inputs, y, requant, geometry)
+    if op.groups > 1 or geometry.dilation_w > 1:
+        return None
+    return _convolution(step, node, name, context, inputs, y, requant, geometry)
+
+
+def make_dense(
+    step: Step, node: Node, name: str, context: Context, inputs: tuple[Buffer, ...], y: Buffer
+) -> Kernel | None:
+    """The kernel of a Dense where the core and the numbers allow one; else None."""
+    op = cast(Dense, node.op)
+    requant = _requant(step, inputs, y, context)
+    if requant is None:
+        return None
+    together = 2 if op.weight.shape[1] >= 4 else 1
+    product, shared = _product(name, context, op.weight.T, op.bias, requant, _ends(node, context), (1,), together)
+    if product is None:
+        return None
+    return TileKernel(
+        name=name,
+        layer=node.layer,
+        what=f"dense {op.weight.shape[0]} -> {op.weight.shape[1]}, requantize",
+        template="DspDense",
+        inputs=inputs,
+        y=y,
+        own_tables=(product.weight,),
+        scratch=product.words,
+        shared=shared,
+        uses_string=True,
+        product=product,
+        values=op.weight.shape[0],
+        outputs=op.weight.shape[1],
+        geometry=None,
+        run=op.weight.shape[0],
+        signed=inputs[0].ctype.name == "int8_t",
+        rows=node.type.size // op.weight.shape[1],
+    )
+
+
+def _requant(step: Step, inputs: tuple[Buffer, ...], y: Buffer, context: Context) -> Requant | None:
+    """The one Requant behind a layer of bytes."""
+    fused = [one.op for one in step.fused]
+    bytes_only = inputs[0].ctype.size == y.ctype.size == 1
+    if not context.core.has_dsp or not bytes_only or len(fused) != 1 or not isinstance(fused[0], Requant):
+        return None
+    return fused[0]
+
+
+def _ends(node: Node, context: Context) -> tuple[int, int]:
+    """The interval of the input's values, padding included."""
+    bounds = context.bounds[node.inputs[0]]
+    ends = [int(bounds.lo.min()), int(bounds.hi.max())]
+    if isinstance(node.op, Conv) and any(map(any, node.op.pads)):
+        ends.append(node.op.pad_value)
+    return min(ends), max(ends)
+
+
+def _product(
+    name: str,
+    context: Context,
+    weights: IntArray,
+    bias: IntArray,
+    requant: Requant,
+    ends: tuple[int, int],
+    positions: Sequence[int],
+    together: int,
+) -> tuple[Product | None, tuple[Shared, ...]]:
+    """The tile functions of a layer with weights (outputs, values), and their text."""
+    found = requantization(requant, weights, bias, ends, together)
+    if found is None:
+        return None, ()
+    epilogue, constants = found
+    outputs, values = weights.shape
+    chunk, chunks = split(len(order(values)))
+    lanes = np.full(2 * chunk * chunks, NOTHING)
+    lanes[: len(order(values))] = order(values)
+    words = pack(weights, lanes, constants, together).astype(np.int64)
+    tiles: dict[int, str] = {}
+    shared: list[Shared] = []
+    for count in positions:
+        tile = Tile("", count, outputs, epilogue, chunk, chunks, together, outputs == 1)
+        tile = replace(tile, name=context.named(f"tile_{count}x{2 * together}", tile))
+        tiles[count] = tile.name
+        shared.append(Shared(tile.name, source(tile), _tile_bytes(tile)))
+    weight = Table(f"{name}_weight", UINT32, words)
+    return Product(tiles, weight, chunk * chunks, _calls(outputs, together, len(words))), tuple(shared)
+
+
+def _tile_bytes(tile: Tile) -> int:
+    """About the bytes of code of a tile function: its written-out words, and 12 instructions a result."""
+    loads = 1.4 if tile.needs_bank else 0.75
+    each = tile.together * (2 * tile.positions + 1) + loads
+    return round(4 * each * tile.chunk) + 48 * tile.positions * tile.together
+
+
+def _calls(outputs: int, together: int, words: int) -> tuple[tuple[int, int, int], ...]:
+    """All groups in one call, but for a last group that reaches back."""
+    own = groups(outputs, together)
+    each = words // len(own)
+    whole = (
+        [(0, len(own), 0)]
+        if outputs == 1 or outputs % (2 * together) == 0
+        else [(0, len(own) - 1, 0), (each * (len(own) - 1), 1, own[-1][0])]
+    )
+    return tuple(call for call in whole if call[1])
+
+
+def _convolution(
+    step: Step,
+    node: Node,
+    name: str,
+    context: Context,
+    inputs: tuple[Buffer, ...],
+    y: Buffer,
+    requant: Requant,
+    geometry: Geometry,
+) -> Kernel | None:
+    op = cast(Conv, node.op)
+    ends = _ends(node, context)
+    signed = inputs[0].ctype.name == "int8_t"
+    if not (-128 if signed else 0) <= op.pad_value <= (127 if signed else 255):
+        return None
+    weights = np.moveaxis(op.weight, -1, 0).reshape(geometry.out_c, -1)
+    group = 2 if geometry.out_w < _FEW_COLUMNS and geometry.out_h > 1 else 1
+    most = min(4, group * geometry.out_w)
+    positions = [count for count in (4, 2, 1) if count <= most]
+    product, shared = _product(name, context, weights, op.bias, requant, ends, positions, 1)
+    if product is None:
+        return None
+    values = weights.shape[1]
+    flat = -(-values // 4) if geometry.padded or geometry.k_w * geometry.in_c % 4 else 0
+    return TileKernel(
+        name=name,
+        layer=node.layer,
+        what=f"conv {geometry.words}, requantize",
+        template="DspConv",
+        inputs=inputs,
+        y=y,
+        own_tables=(product.weight,),
+        by_rows=RowForm((geometry.rows,), group, _reuse(geometry)),
+        scratch=product.words * max(positions) + flat,
+        shared=shared,
+        uses_string=True,
+        product=product,
+        values=values,
+        outputs=geometry.out_c,
+        geometry=geometry,
+        run=geometry.k_w * geometry.in_c,
+        signed=signed,
+        pad_value=op.pad_value,
+    )
+
+
+def _reuse(geometry: Geometry) -> Reuse:
+    """A pointwise layer has gathered its positions before it writes them."""
+    pointwise = (geometry.k_h, geometry.k_w, geometry.stride_h, geometry.stride_w) == (1, 1, 1, 1)
+    return Reuse.SAME_ROWS if pointwise and not geometry.padded else Reuse.NEVER
+
+
+def _depthwise(
+    step: Step,
+    node: Node,
+    name: str,
+    context: Context,
+    inputs: tuple[Buffer, ...],
+    y: Buffer,
+    requant: Requant,
+    geometry: Geometry,
+) -> Kernel | None:
+    op = cast(Conv, node.op)
+    unsigned = inputs[0].ctype.name == "uint8_t" and 0 <= op.pad_value <= 255
+    if not unsigned or (geometry.dilation_h, geometry.dilation_w) != (1, 1):
+        return None
+    weight = op.weight.reshape(geometry.k_h, geometry.k_w, geometry.in_c)
+    found = per_channel(requant, weight.reshape(-1, geometry.in_c).T, op.bias, _ends(node, context))
+    if found is None:
+        return None
+    epilogue, constants, scale = found
+    group = min(2, geometry.out_h)
+    functions: dict[int, str] = {}
+    shared: list[Shared] = []
+    scratch = 0
+    for rows in range(1, group + 1):
+        shape = Depthwise(
+            rows,
+            (geometry.k_h, geometry.k_w),
+            (geometry.stride_h, geometry.stride_w),
+            geometry.in_w,
+            geometry.in_c,
+            geometry.out_w,
+            geometry.pad_left,
+            op.pad_value,
+        )
+        if not depthwise.has_assembly(shape, epilogue):
+            return None
+        functions[rows] = context.named("depthwise", (shape, epilogue))
+        shared.append(Shared(functions[rows], depthwise.source(functions[rows], shape, epilogue), 400 + 350 * rows))
+        scratch = max(scratch, depthwise.scratch_words(shape, epilogue))
+    words = depthwise.pack(weight * scale, (geometry.stride_h, geometry.stride_w), constants, epilogue).astype(np.int64)
+    table = Table(f"{name}_weight", UINT32, words)
+    size = geometry.in_w * geometry.in_c
+    pad = context.named("pad", (op.pad_value, size)) if geometry.above else ""
+    if pad:
+        shared.append(Shared(pad, _pad_row(pad, op.pad_value, size), size))
+    return DepthwiseKernel(
+        name=name,
+        layer=node.layer,
+        what=f"depthwise {geometry.words}, requantize",
+        template="DspDepthwise",
+        inputs=inputs,
+        y=y,
+        own_tables=(table,),
+        by_rows=RowForm((geometry.rows,), group),
+        scratch=scratch,
+        shared=tuple(shared),
+        functions=functions,
+        weight=table,
+        pad_row=pad,
+        reach=(group - 1) * geometry.stride_h + geometry.k_h,
+        geometry=geometry,
+    )
+
+
+def _pad_row(name: str, value: int, size: int) -> str:
+    """A row outside of the image."""
+    if value == 0:
+        return f"static const uint8_t {name}[{size}] = {{0}};\n"
+    rows = [[str(value)] * min(16, size - at) for at in range(0, size, 16)]
+    body = "".join(f"    {', '.join(row)},\n" for row in rows)
+    return f"static const uint8_t {name}[{size}] = {{\n{body}}};\n"
