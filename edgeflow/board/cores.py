@@ -39,7 +39,7 @@ class Core(enum.Enum):
     @property
     def has_dsp(self) -> bool:
         """Whether it has the DSP instructions and a floating-point unit (Armv7E-M or later)."""
-        return self.has_fpu and self is not Core.CORTEX_M55
+        return self.has_fpu
 
     @property
     def has_fpu(self) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from edgeflow.backends.c.calls import Calls, calls_of
 from edgeflow.backends.c.ctypes import literal
+from edgeflow.backends.c.dsp.layers import common_shift
 from edgeflow.backends.c.epilogue import helper_name
 from edgeflow.backends.c.kernel import Context, Kernel, Shared
 from edgeflow.backends.c.kernels import make_kernel
@@ -137,12 +138,7 @@ def _emit(original: Graph, digest: str, prefix: str, core: Core) -> Emitted:
     bounds = verify(graph)
     shapes = {tensor.name: tensor.type.shape for tensor in graph.tensors()}
     lowered = lower(graph)
-    functions = Identifiers()
-    context = Context(lowered, bounds, shapes, core)
-    kernels = tuple(  # the number keeps the function of a layer "a_weight" apart from the table of a layer "a"
-        make_kernel(step, f"l{number}_{functions.of(step.result)}", context)
-        for number, step in enumerate(lowered.steps, start=1)
-    )
+    kernels = _kernels(Context(lowered, bounds, shapes, core, common_shift(lowered.steps)))
     flow = flow_of(lowered, kernels, shapes, [one.name for one in graph.inputs])
     plan = plan_memory(flow, groups_of(kernels))
     kernels = tuple(_widened(kernel, plan) for kernel in kernels)
@@ -156,6 +152,15 @@ def _emit(original: Graph, digest: str, prefix: str, core: Core) -> Emitted:
         calls,
         render("c/model.h.j2", model=model),
         render("c/model.c.j2", model=model, kernels=kernels, calls=calls, shared=shared_of(kernels)),
+    )
+
+
+def _kernels(context: Context) -> tuple[Kernel, ...]:
+    """The kernel of every step. Its number keeps the function of a layer "a_weight" apart from the table of an "a"."""
+    functions = Identifiers()
+    return tuple(
+        make_kernel(step, f"l{number}_{functions.of(step.result)}", context)
+        for number, step in enumerate(context.lowered.steps, start=1)
     )
 
 

@@ -98,12 +98,16 @@ class Axis:
 
 @dataclass(frozen=True)
 class Context:
-    """What a kernel builder may look at."""
+    """What a kernel builder may look at.
+
+    `shift` is the one by which requantizations shall end where they can, so that layers share their code.
+    """
 
     lowered: Lowered
     bounds: Mapping[str, Bounds]
     shapes: Mapping[str, Shape]
     core: Core
+    shift: int | None = None
     names: dict[tuple[str, object], str] = field(default_factory=dict[tuple[str, object], str])
 
     def named(self, stem: str, what: object) -> str:

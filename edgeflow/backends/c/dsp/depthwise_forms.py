@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from edgeflow.backends.c.dsp.forms import General, MulHigh, PowerOfTwo
-from edgeflow.backends.c.dsp.requantize import channels_of, find_layer, with_bias
+from edgeflow.backends.c.dsp.requantize import SHIFTS, channels_of, find_layer, with_bias
 from edgeflow.backends.c.dsp.tile_epilogue import Epilogue
 from edgeflow.backends.c.dsp.tile_forms import constants_of, epilogue_of
 from edgeflow.backends.c.dsp.tile_weights import Constants, reach
@@ -12,13 +14,18 @@ from edgeflow.ops.requant import Requant
 
 
 def per_channel(
-    requant: Requant, weights: IntArray, bias: IntArray, bounds: tuple[int, int]
+    requant: Requant,
+    weights: IntArray,
+    bias: IntArray,
+    bounds: tuple[int, int],
+    shifts: Sequence[int] = SHIFTS,
 ) -> tuple[Epilogue, tuple[Constants, ...], int] | None:
     """The cheapest epilogue that gives a layer's Requant exactly, each channel's constants, and the weights' factor.
 
     `weights` are (channels, taps) with `bias` (channels,); x lies in the closed interval `bounds`. The weights are to
     be stored times the factor: a product of 16-bit halves has room for weights times 256, with whose sums
-    MulHigh is exact far more often. None where no epilogue serves all channels.
+    MulHigh is exact far more often. Layers that shall share a function ask for one of `shifts`. None where no
+    epilogue serves all channels.
     """
     least, most = reach(weights, *bounds)
     whole = with_bias(requant, bias)
@@ -26,7 +33,7 @@ def per_channel(
         channels = channels_of(whole, least, most, [scale] * len(weights))
         if channels is None:
             return None
-        forms = [form for form in find_layer(channels, kind).forms if form is not None]
+        forms = [form for form in find_layer(channels, kind, shifts).forms if form is not None]
         epilogue = epilogue_of(forms) if len(forms) == len(channels) else None
         if epilogue is not None:
             return epilogue, tuple(constants_of(form, epilogue, scale) for form in forms), scale

@@ -12,6 +12,7 @@ from edgeflow.backends.c.ctypes import UINT32, Table
 from edgeflow.backends.c.dsp import depthwise
 from edgeflow.backends.c.dsp.depthwise import Depthwise
 from edgeflow.backends.c.dsp.depthwise_forms import per_channel
+from edgeflow.backends.c.dsp.requantize import SHIFTS
 from edgeflow.backends.c.dsp.tile import Tile, source, split
 from edgeflow.backends.c.dsp.tile_forms import requantization
 from edgeflow.backends.c.dsp.tile_weights import NOTHING, groups, order, pack
@@ -24,6 +25,7 @@ from edgeflow.ir.types import IntArray
 from edgeflow.ops.conv import Conv
 from edgeflow.ops.dense import Dense
 from edgeflow.ops.requant import Requant
+from edgeflow.passes.requants import scale_of
 
 _FEW_COLUMNS = 12
 """Rows of fewer positions are made two at a time, so that fewer positions are left over from tiles of four."""
@@ -148,7 +150,7 @@ def _product(
     together: int,
 ) -> tuple[Product | None, tuple[Shared, ...]]:
     """The tile functions of a layer with weights (outputs, values), and their text."""
-    found = requantization(requant, weights, bias, ends, together)
+    found = requantization(requant, weights, bias, ends, together, _shifts(context))
     if found is None:
         return None, ()
     epilogue, constants = found
@@ -166,6 +168,32 @@ def _product(
         shared.append(Shared(tile.name, source(tile), _tile_bytes(tile)))
     weight = Table(f"{name}_weight", UINT32, words)
     return Product(tiles, weight, chunk * chunks, _calls(outputs, together, len(words))), tuple(shared)
+
+
+def _shifts(context: Context) -> tuple[int, ...]:
+    """The common one first."""
+    return SHIFTS if context.shift is None else (context.shift, *(one for one in SHIFTS if one != context.shift))
+
+
+def common_shift(steps: Sequence[Step]) -> int | None:
+    """One shift for the requantizations of all layers, so that they share code; None without any that multiplies.
+
+    A form ((256 * sum * factor >> 32) >> shift) that stands for sum * r has the factor r * 2**(shift + 24), which must
+    stay below 2**31. The larger the shift, the more exact: the largest that all layers can have is the best for all.
+    """
+    fused = [one.op for step in steps if step.node and isinstance(step.node.op, Conv | Dense) for one in step.fused]
+    found = [_largest_shift(op) for op in fused if isinstance(op, Requant)]
+    return min((one for one in found if one is not None), default=None)
+
+
+def _largest_shift(requant: Requant) -> int | None:
+    """The largest shift that a Requant's largest factor allows; None for powers of two, which need no product."""
+    scale = np.abs(scale_of(requant)).astype(np.float64)
+    if not (np.log2(np.maximum(scale, 1)) % 1).any():
+        return None
+    for stage in requant.stages:
+        scale = scale / 2.0**stage.shift
+    return int(np.clip(np.ceil(7 - np.log2(scale.max())) - 1, 0, 31))
 
 
 def _tile_bytes(tile: Tile) -> int:
@@ -254,7 +282,8 @@ def _depthwise(
     if not unsigned or (geometry.dilation_h, geometry.dilation_w) != (1, 1):
         return None
     weight = op.weight.reshape(geometry.k_h, geometry.k_w, geometry.in_c)
-    found = per_channel(requant, weight.reshape(-1, geometry.in_c).T, op.bias, _ends(node, context))
+    taps = weight.reshape(-1, geometry.in_c).T
+    found = per_channel(requant, taps, op.bias, _ends(node, context), _shifts(context))
     if found is None:
         return None
     epilogue, constants, scale = found
