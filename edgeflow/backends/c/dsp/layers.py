@@ -13,9 +13,9 @@ from edgeflow.backends.c.dsp import depthwise
 from edgeflow.backends.c.dsp.depthwise import Depthwise
 from edgeflow.backends.c.dsp.depthwise_forms import per_channel
 from edgeflow.backends.c.dsp.requantize import SHIFTS
-from edgeflow.backends.c.dsp.tile import Tile, source, split
+from edgeflow.backends.c.dsp.tile import STORE_REACH, Tile, calls, source, split
 from edgeflow.backends.c.dsp.tile_forms import requantization
-from edgeflow.backends.c.dsp.tile_weights import NOTHING, groups, order, pack
+from edgeflow.backends.c.dsp.tile_weights import NOTHING, order, pack
 from edgeflow.backends.c.flow import Reuse
 from edgeflow.backends.c.kernel import Context, Kernel, RowForm, Shared
 from edgeflow.backends.c.lower import Buffer, Step
@@ -33,15 +33,14 @@ _FEW_COLUMNS = 12
 
 @dataclass(frozen=True)
 class Product:
-    """Tile functions by their number of positions, and what they read.
+    """The C statements that compute all outputs of a tile, by its number of positions, and the weights that they read.
 
-    `words` of 16-bit pairs a position; `calls` as (word of the first group, groups, first output).
+    `words` of 16-bit pairs a position.
     """
 
-    tiles: dict[int, str]
+    calls: dict[int, tuple[str, ...]]
     weight: Table
     words: int
-    calls: tuple[tuple[int, int, int], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,15 +158,15 @@ def _product(
     lanes = np.full(2 * chunk * chunks, NOTHING)
     lanes[: len(order(values))] = order(values)
     words = pack(weights, lanes, constants, together).astype(np.int64)
-    tiles: dict[int, str] = {}
+    weight = Table(f"{name}_weight", UINT32, words)
+    statements: dict[int, tuple[str, ...]] = {}
     shared: list[Shared] = []
     for count in positions:
         tile = Tile("", count, outputs, epilogue, chunk, chunks, together, outputs == 1)
         tile = replace(tile, name=context.named(f"tile_{count}x{2 * together}", tile))
-        tiles[count] = tile.name
+        statements[count] = tuple(calls(tile, outputs, ("scratch", weight.name, "(uint8_t *)y")))
         shared.append(Shared(tile.name, source(tile), _tile_bytes(tile)))
-    weight = Table(f"{name}_weight", UINT32, words)
-    return Product(tiles, weight, chunk * chunks, _calls(outputs, together, len(words))), tuple(shared)
+    return Product(statements, weight, chunk * chunks), tuple(shared)
 
 
 def _shifts(context: Context) -> tuple[int, ...]:
@@ -203,18 +202,6 @@ def _tile_bytes(tile: Tile) -> int:
     return round(4 * each * tile.chunk) + 48 * tile.positions * tile.together
 
 
-def _calls(outputs: int, together: int, words: int) -> tuple[tuple[int, int, int], ...]:
-    """All groups in one call, but for a last group that reaches back."""
-    own = groups(outputs, together)
-    each = words // len(own)
-    whole = (
-        [(0, len(own), 0)]
-        if outputs == 1 or outputs % (2 * together) == 0
-        else [(0, len(own) - 1, 0), (each * (len(own) - 1), 1, own[-1][0])]
-    )
-    return tuple(call for call in whole if call[1])
-
-
 def _convolution(
     step: Step,
     node: Node,
@@ -232,7 +219,7 @@ def _convolution(
         return None
     weights = np.moveaxis(op.weight, -1, 0).reshape(geometry.out_c, -1)
     group = 2 if geometry.out_w < _FEW_COLUMNS and geometry.out_h > 1 else 1
-    most = min(4, group * geometry.out_w)
+    most = min(group * geometry.out_w, STORE_REACH // geometry.out_c + 1)
     positions = [count for count in (4, 2, 1) if count <= most]
     product, shared = _product(name, context, weights, op.bias, requant, ends, positions, 1)
     if product is None:

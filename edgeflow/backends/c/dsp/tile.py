@@ -20,7 +20,8 @@ from edgeflow.backends.c.dsp.tile_epilogue import SCALES, Epilogue, Lines
 
 MOST_WORDS = 32
 """Words of weights that are written out in a row: as many as there are single-precision registers."""
-_STEP_REACH = 4095
+STORE_REACH = 4095
+"""The farthest byte from its base register that a store can write."""
 _X, _W, _Y, _GROUPS, _END = 0, 4, 8, 12, 48
 """Where the frame keeps what the loops need: the four arguments, and the end of x in the place of r12."""
 
@@ -77,7 +78,7 @@ class Tile:
             raise ValueError(f"no tile has {self.positions} positions, {self.together} pairs, {self.chunk} words")
         if self.single and self.together != 1:
             raise ValueError("a single output has no second pair")
-        if (self.positions - 1) * self.distance * self.epilogue.size > _STEP_REACH:
+        if (self.positions - 1) * self.distance * self.epilogue.size > STORE_REACH:
             raise ValueError(f"{self.positions} positions lie {self.distance} elements apart, too far for a store")
 
     @property

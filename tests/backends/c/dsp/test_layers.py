@@ -55,6 +55,7 @@ CASES = {
     "long rows": Case((3, 30, 2), 3, (3, 3), (1, 1), ((1, 1), (1, 1))),
     "more words than a bank": Case((4, 4, 30), 3, (3, 3), (1, 1), ((1, 1), (1, 1))),
     "17 words": Case((4, 4, 34), 3, (1, 1), (1, 1), ((0, 0), (0, 0))),
+    "outputs too far apart for four positions": Case((2, 4, 4), 1400, (1, 1), (1, 1), ((0, 0), (0, 0))),
     "depthwise 3x3": Case((7, 5, 8), 8, (3, 3), (1, 1), ((1, 1), (1, 1)), depthwise=True),
     "depthwise 3x3, stride 2": Case((9, 8, 4), 4, (3, 3), (2, 2), ((0, 1), (0, 1)), depthwise=True),
     "depthwise, pad value": Case((5, 6, 6), 6, (3, 3), (1, 1), ((1, 1), (1, 1)), 131, depthwise=True),
@@ -102,7 +103,9 @@ def test_layers_are_exact_and_clean_under_the_sanitizers(name: str, tmp_path: Pa
     graph = graph_of(CASES[name], 1)
     emitted = emit_model(graph, core=Core.CORTEX_M4F)
     conv = DepthwiseKernel if CASES[name].depthwise else TileKernel
-    assert [type(kernel) for kernel in emitted.kernels] == [conv, TileKernel]
+    first, second = emitted.kernels
+    assert type(first) is conv
+    assert type(second) is TileKernel or second.x.elements > 500, "longer sums of random weights leave 32 bits"
     assert simulate(emitted.plan.schedule, emitted.plan.placement.offsets) == ()
     inputs = extreme_inputs(graph, 2)
     assert_exact(graph, inputs, run_c(graph, inputs, tmp_path, "host-sanitized"))
