@@ -44,9 +44,11 @@ def make_kernel(step: Step, name: str, context: Context) -> Kernel:
     if step.node is None:
         return Kernel(name=name, layer=step.layer, what="copy", template="copy", inputs=inputs, y=y, uses_string=True)
     maker = make_total if sums_everything(context.shapes, step.node) else KERNELS[type(step.node.op)]
-    special = SPECIAL.get(type(step.node.op))
-    chosen = special(step, step.node, name, context, inputs, y) if special else None
-    return chosen or maker(step, step.node, name, context, inputs, y)
+    for special in SPECIAL.get(type(step.node.op), ()):
+        chosen = special(step, step.node, name, context, inputs, y)
+        if chosen is not None:
+            return chosen
+    return maker(step, step.node, name, context, inputs, y)
 
 
 def _dense(step: Step, node: Node, name: str, context: Context, inputs: tuple[Buffer, ...], y: Buffer) -> Kernel:
@@ -74,11 +76,14 @@ def _dense(step: Step, node: Node, name: str, context: Context, inputs: tuple[Bu
     )
 
 
-SPECIAL: Mapping[type, Callable[[Step, Node, str, Context, tuple[Buffer, ...], Buffer], Kernel | None]] = {
-    Conv: layers.make_conv,
-    Dense: layers.make_dense,
+SpecialMaker = Callable[[Step, Node, str, Context, tuple[Buffer, ...], Buffer], Kernel | None]
+"""A maker for some cores and numbers only: None where it cannot make the kernel."""
+
+SPECIAL: Mapping[type, tuple[SpecialMaker, ...]] = {
+    Conv: (layers.make_conv,),
+    Dense: (layers.make_dense,),
 }
-"""Kernels for some cores and numbers only, which come before the plain ones."""
+"""Makers that are asked before the plain ones, the first that can makes the kernel."""
 
 KERNELS: Mapping[type, Maker] = {
     Conv: make_conv,
