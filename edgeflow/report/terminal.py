@@ -26,6 +26,8 @@ from edgeflow.resource import Finding
 from edgeflow.units import show_bytes, show_count, show_hertz, show_seconds
 
 _MOST_NAMES = 4
+_MANY_MOVED = 0.01
+"""The share of decisions that a target may change before a warning says so."""
 _DOUBT = ", but closer to the limit than the estimate is sure"
 _SHOW = {"B": show_bytes, "s": show_seconds, "Hz": show_hertz}
 
@@ -162,10 +164,24 @@ def show_comparisons(
     wrong = [one for one in everything if not (one.agrees if isinstance(one, ComparisonRecord) else one.bit_exact)]
     if not wrong:
         console.print(Text("  bit-exact", style="bold green"))
+        for one in targets:
+            _warn_of_decisions(console, one)
         return
     for one in wrong:
         told = f": first at {printable(mismatch_text(one.first_mismatch, one.title))}" if one.first_mismatch else ""
         console.print(Text.assemble(("  NOT bit-exact", "bold red"), told), soft_wrap=True)
+
+
+def _warn_of_decisions(console: Console, one: TargetRecord) -> None:
+    """Says so where a target computes its own integers exactly, and these decide otherwise than the model's."""
+    if not one.decisions_moved or one.decisions_moved <= one.samples * _MANY_MOVED:
+        return
+    told = (
+        f"{printable(one.title)} decides otherwise than the model in {one.decisions_moved} of {one.samples} samples:"
+        f" its arithmetic or its output's unit is coarser\n  fix: build --backend c, which computes the model's own"
+        " integers"
+    )
+    console.print(Text.assemble(("  warning: ", "bold yellow"), told), soft_wrap=True)
 
 
 def show_compiled(console: Console, ran: Comparison) -> None:

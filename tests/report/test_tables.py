@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from edgeflow.report.record import ComparisonRecord, MismatchRecord
+from edgeflow.report.record import ComparisonRecord, MismatchRecord, TargetRecord
 from edgeflow.report.terminal import show_comparisons
 
 SAME = ComparisonRecord("predict", "QKeras predict", 10, 1000, 0, True)
@@ -45,3 +45,20 @@ def test_why_a_prediction_differs_is_told_where_it_does(found: ComparisonRecord,
     show_comparisons(Console(file=stream, width=200), 10, found, ())
     assert told in stream.getvalue()
     assert stream.getvalue().endswith(verdict)
+
+
+@pytest.mark.parametrize(("moved", "told"), [(None, False), (0, False), (2, False), (3, True), (12, True)])
+def test_a_target_that_changes_more_than_a_hundredth_of_the_decisions_gets_a_warning(
+    moved: int | None, told: bool
+) -> None:
+    target = TargetRecord(
+        "b", "A board", "tflm", "wheel", "TFLite-Micro, built file", 200, 2000, 0, True, (), True, "x", moved=moved
+    )
+    stream = io.StringIO()
+    show_comparisons(Console(file=stream, width=200), 200, None, (replace(target, decisions_moved=moved),))
+    warning = (
+        f"  bit-exact\n  warning: TFLite-Micro, built file decides otherwise than the model in {moved} of 200 samples:"
+        " its arithmetic or its output's unit is coarser\n  fix: build --backend c, which computes the model's own"
+        " integers\n"
+    )
+    assert stream.getvalue().endswith(warning if told else "  bit-exact\n")
