@@ -206,8 +206,9 @@ def _sums(tile: Tile, place: int, pair: int) -> tuple[str, ...]:
 
 
 def _start(tile: Tile) -> Lines:
+    """The sums of the first positions; the other positions' too, where no first word is written out before a loop."""
     rows = [_sums(tile, place, pair) for place in (0, 1) for pair in range(tile.together)]
-    copies = [f"mov {other}, {row[0]}" for row in rows for other in row[1:]]
+    copies = [f"mov {other}, {row[0]}" for row in rows for other in row[1:]] if tile.chunks != 1 else []
     return ["1:", _load("r1", tuple(row[0] for row in rows)), *copies]
 
 
@@ -221,27 +222,31 @@ def _stream(tile: Tile) -> Lines:
 
 def _banked(tile: Tile) -> Lines:
     bank = [f"s{number}" for number in range(tile.chunk)]
-    return [
-        f"vldmia r1!, {{{', '.join(bank)}}}",
-        f"str r1, [sp, #{_W}]",
-        f".irp weights, {', '.join(bank)}",
-        _load("r0", tile.form.x),
-        f"vmov {tile.form.w[0]}, \\\\weights",
-        *_multiply(tile, tile.form.x, tile.form.w),
-        ".endr",
-    ]
+    first = 1 if tile.chunks == 1 else 0
+    lines = [f"vldmia r1!, {{{', '.join(bank)}}}", f"str r1, [sp, #{_W}]"]
+    for weights in bank[:first]:
+        lines += _banked_word(tile, weights, first=True)
+    if bank[first:]:
+        lines += [f".irp weights, {', '.join(bank[first:])}", *_banked_word(tile, "\\\\weights"), ".endr"]
+    return lines
+
+
+def _banked_word(tile: Tile, weights: str, *, first: bool = False) -> Lines:
+    multiplied = _multiply(tile, tile.form.x, tile.form.w, first=first)
+    return [_load("r0", tile.form.x), f"vmov {tile.form.w[0]}, {weights}", *multiplied]
 
 
 def _loaded(tile: Tile) -> Lines:
     """All words of a chunk; equal stretches are written once."""
     x, w = len(tile.form.x) // tile.positions, len(tile.form.w) // tile.together
     period = max(x, w)
-    whole, rest = divmod(tile.chunk, period)
+    first = min(period, tile.chunk) if tile.chunks == 1 else 0
+    whole, rest = divmod(tile.chunk - first, period)
     repeated = [f".rept {whole}", *_stretch(tile, period), ".endr"] if whole else []
-    return [*repeated, *_stretch(tile, rest)]
+    return [*_stretch(tile, first, first=True), *repeated, *_stretch(tile, rest)]
 
 
-def _stretch(tile: Tile, words: int) -> Lines:
+def _stretch(tile: Tile, words: int, *, first: bool = False) -> Lines:
     """`words` words of x and of each pair's weights, both loaded as many at a time as there are registers."""
     lines: Lines = []
     positions, together, form = tile.positions, tile.together, tile.form
@@ -253,18 +258,23 @@ def _stretch(tile: Tile, words: int) -> Lines:
         if w_at == 0:
             lines.append(_load("r1", form.w[: together * min(w_words, words - word)]))
         x = form.x[positions * x_at : positions * (x_at + 1)]
-        lines += _multiply(tile, x, form.w[together * w_at : together * (w_at + 1)])
+        weights = form.w[together * w_at : together * (w_at + 1)]
+        lines += _multiply(tile, x, weights, first=first and word == 0)
     return lines
 
 
-def _multiply(tile: Tile, x: tuple[str, ...], w: tuple[str, ...]) -> Lines:
-    """One word of x of every position times one word of every pair; the weights' words are spoilt."""
+def _multiply(tile: Tile, x: tuple[str, ...], w: tuple[str, ...], *, first: bool = False) -> Lines:
+    """One word of x of every position times one word of every pair; the weights' words are spoilt.
+
+    The `first` word begins the sums of all positions where the first position's sum lies, which comes last.
+    """
     lines: Lines = []
     for pair, weights in enumerate(w):
-        both, second = _sums(tile, 0, pair), _sums(tile, 1, pair)
-        lines += [f"smlad {t}, {one}, {weights}, {t}" for t, one in zip(both, x, strict=True)]
-        lines.append(f"sxtb16 {weights}, {weights}")
-        lines += [f"smlad {b}, {one}, {weights}, {b}" for b, one in zip(second, x, strict=True)]
+        for place in (0, 1):
+            sums = _sums(tile, place, pair)
+            lines += [f"sxtb16 {weights}, {weights}"] if place else []
+            for one, sum_ in reversed(list(zip(x, sums, strict=True))):
+                lines.append(f"smlad {sum_}, {one}, {weights}, {sums[0] if first else sum_}")
     return lines
 
 
