@@ -173,10 +173,18 @@ def make_pool(step: Step, node: Node, name: str, context: Context, inputs: tuple
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class TotalKernel(WindowKernel):
+    """The sum of all positions. `by_words`: four channels at a time, which lie in a word."""
+
+    by_words: bool
+
+
 def make_total(step: Step, node: Node, name: str, context: Context, inputs: tuple[Buffer, ...], y: Buffer) -> Kernel:
     """The kernel of a SumPool over everything: rows are added as they come."""
     geometry = geometry_of(cast(SumPool, node.op), context.shapes[node.inputs[0]], node.type.shape)
-    return WindowKernel(
+    by_words = inputs[0].ctype.name == "uint8_t" and geometry.in_c >= 4 and not context.core.traps_unaligned
+    return TotalKernel(
         name=name,
         layer=node.layer,
         what=f"sum of all positions, {geometry.in_h}x{geometry.in_w}x{geometry.in_c}",
@@ -185,6 +193,8 @@ def make_total(step: Step, node: Node, name: str, context: Context, inputs: tupl
         y=y,
         acc=accumulator(node, context).name,
         by_rows=RowForm((Window(1, 1, 0),), accumulates=True),
+        uses_string=by_words,
         kind="Total",
         geometry=geometry,
+        by_words=by_words,
     )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import numpy as np
@@ -12,6 +12,8 @@ from edgeflow.backends.c.ctypes import UINT32, Table
 from edgeflow.backends.c.dsp import depthwise
 from edgeflow.backends.c.dsp.depthwise import Depthwise
 from edgeflow.backends.c.dsp.depthwise_forms import per_channel
+from edgeflow.backends.c.dsp.gather import LARGEST_STEP, Gather, code_bytes
+from edgeflow.backends.c.dsp.gather import source as gather_source
 from edgeflow.backends.c.dsp.requantize import SHIFTS
 from edgeflow.backends.c.dsp.tile import STORE_REACH, Tile, calls, source, split
 from edgeflow.backends.c.dsp.tile_forms import requantization
@@ -29,6 +31,8 @@ from edgeflow.passes.requants import scale_of
 
 _FEW_COLUMNS = 12
 """Rows of fewer positions are made two at a time, so that fewer positions are left over from tiles of four."""
+_FEW_CHANNELS = 4
+"""Padded rows of so few channels are copied, with their padding, before positions are gathered from them."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,9 @@ class Product:
 class TileKernel(Kernel):
     """A matrix product of gathered positions: a convolution, or (without a geometry) a fully connected layer.
 
-    `run` values of a position lie side by side in a row of the input; `signed` says how bytes are spread.
+    `run` values of a position lie side by side in a row of the input; `signed` says how bytes are spread. `gathers` are
+    the functions that do, by the number of positions, from words `step` bytes apart. `line`: bytes of a padded row that
+    is copied, `own`: of a buffer for each position where its bytes do not lie in rows as they are gathered; else 0.
     """
 
     product: Product
@@ -58,6 +64,33 @@ class TileKernel(Kernel):
     signed: bool
     pad_value: int = 0
     rows: int = 1
+    gathers: Mapping[int, str] = field(default_factory=dict[int, str])
+    step: int = 4
+    line: int = 0
+    own: int = 0
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A convolution and the one Requant behind it."""
+
+    node: Node
+    name: str
+    context: Context
+    inputs: tuple[Buffer, ...]
+    y: Buffer
+    requant: Requant
+    geometry: Geometry
+
+    @property
+    def op(self) -> Conv:
+        """The convolution."""
+        return cast(Conv, self.node.op)
+
+    @property
+    def signed(self) -> bool:
+        """Whether the input's bytes are signed."""
+        return self.inputs[0].ctype.name == "int8_t"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,11 +113,12 @@ def make_conv(
     if requant is None:
         return None
     geometry = geometry_of(op, context.shapes[node.inputs[0]], node.type.shape)
+    layer = _Layer(node, name, context, inputs, y, requant, geometry)
     if op.groups == geometry.in_c and op.weight.shape[-1] == op.groups > 1:
-        return _depthwise(step, node, name, context, inputs, y, requant, geometry)
+        return _depthwise(layer)
     if op.groups > 1 or geometry.dilation_w > 1:
         return None
-    return _convolution(step, node, name, context, inputs, y, requant, geometry)
+    return _convolution(layer)
 
 
 def make_dense(
@@ -202,50 +236,68 @@ def _tile_bytes(tile: Tile) -> int:
     return round(4 * each * tile.chunk) + 48 * tile.positions * tile.together
 
 
-def _convolution(
-    step: Step,
-    node: Node,
-    name: str,
-    context: Context,
-    inputs: tuple[Buffer, ...],
-    y: Buffer,
-    requant: Requant,
-    geometry: Geometry,
-) -> Kernel | None:
-    op = cast(Conv, node.op)
-    ends = _ends(node, context)
-    signed = inputs[0].ctype.name == "int8_t"
+def _convolution(layer: _Layer) -> Kernel | None:
+    op, geometry, signed = layer.op, layer.geometry, layer.signed
     if not (-128 if signed else 0) <= op.pad_value <= (127 if signed else 255):
         return None
     weights = np.moveaxis(op.weight, -1, 0).reshape(geometry.out_c, -1)
     group = 2 if geometry.out_w < _FEW_COLUMNS and geometry.out_h > 1 else 1
     most = min(group * geometry.out_w, STORE_REACH // geometry.out_c + 1)
     positions = [count for count in (4, 2, 1) if count <= most]
-    product, shared = _product(name, context, weights, op.bias, requant, ends, positions, 1)
+    ends = _ends(layer.node, layer.context)
+    product, shared = _product(layer.name, layer.context, weights, op.bias, layer.requant, ends, positions, 1)
     if product is None:
         return None
-    values = weights.shape[1]
-    flat = -(-values // 4) if geometry.padded or geometry.k_w * geometry.in_c % 4 else 0
+    rows = RowForm((geometry.rows,), group, _reuse(geometry))
+    run, values = geometry.k_w * geometry.in_c, weights.shape[1]
+    line = _line(geometry)
+    own = 4 * -(-values // 4) if run % 4 else run if geometry.padded and not line else 0
+    apart = line * geometry.dilation_h
+    step = apart if run == 4 and 0 < apart <= LARGEST_STEP else 4
+    gathers, functions = _gathers(layer, positions, step)
     return TileKernel(
-        name=name,
-        layer=node.layer,
+        name=layer.name,
+        layer=layer.node.layer,
         what=f"conv {geometry.words}, requantize",
         template="DspConv",
-        inputs=inputs,
-        y=y,
+        inputs=layer.inputs,
+        y=layer.y,
         own_tables=(product.weight,),
-        by_rows=RowForm((geometry.rows,), group, _reuse(geometry)),
-        scratch=product.words * max(positions) + flat,
-        shared=shared,
+        by_rows=rows,
+        scratch=product.words * max(positions) + -(-rows.reach(0) * line // 4) + own * max(positions) // 4,
+        shared=(*functions, *shared),
         uses_string=True,
         product=product,
         values=values,
         outputs=geometry.out_c,
         geometry=geometry,
-        run=geometry.k_w * geometry.in_c,
+        run=run,
         signed=signed,
         pad_value=op.pad_value,
+        gathers=gathers,
+        step=step,
+        line=line,
+        own=own,
     )
+
+
+def _line(geometry: Geometry) -> int:
+    """Bytes of a row with its padding, where rows are copied with it: 0 where they are not."""
+    if not geometry.padded or geometry.in_c > _FEW_CHANNELS:
+        return 0
+    span = (geometry.out_w - 1) * geometry.stride_w + geometry.k_w
+    return max(span, geometry.pad_left + geometry.in_w) * geometry.in_c
+
+
+def _gathers(layer: _Layer, positions: Sequence[int], step: int) -> tuple[dict[int, str], tuple[Shared, ...]]:
+    """The functions that gather so many positions, by their number, and their text."""
+    names: dict[int, str] = {}
+    shared: list[Shared] = []
+    for count in positions:
+        gather = Gather(count, layer.signed, step)
+        names[count] = layer.context.named(gather.stem, gather)
+        shared.append(Shared(names[count], gather_source(names[count], gather), code_bytes(gather)))
+    return names, tuple(shared)
 
 
 def _reuse(geometry: Geometry) -> Reuse:
@@ -254,23 +306,15 @@ def _reuse(geometry: Geometry) -> Reuse:
     return Reuse.SAME_ROWS if pointwise and not geometry.padded else Reuse.NEVER
 
 
-def _depthwise(
-    step: Step,
-    node: Node,
-    name: str,
-    context: Context,
-    inputs: tuple[Buffer, ...],
-    y: Buffer,
-    requant: Requant,
-    geometry: Geometry,
-) -> Kernel | None:
-    op = cast(Conv, node.op)
-    unsigned = inputs[0].ctype.name == "uint8_t" and 0 <= op.pad_value <= 255
+def _depthwise(layer: _Layer) -> Kernel | None:
+    op, geometry = layer.op, layer.geometry
+    unsigned = layer.inputs[0].ctype.name == "uint8_t" and 0 <= op.pad_value <= 255
     if not unsigned or (geometry.dilation_h, geometry.dilation_w) != (1, 1):
         return None
     weight = op.weight.reshape(geometry.k_h, geometry.k_w, geometry.in_c)
     taps = weight.reshape(-1, geometry.in_c).T
-    found = per_channel(requant, taps, op.bias, _ends(node, context), _shifts(context))
+    ends = _ends(layer.node, layer.context)
+    found = per_channel(layer.requant, taps, op.bias, ends, _shifts(layer.context))
     if found is None:
         return None
     epilogue, constants, scale = found
@@ -279,34 +323,25 @@ def _depthwise(
     shared: list[Shared] = []
     scratch = 0
     for rows in range(1, group + 1):
-        shape = Depthwise(
-            rows,
-            (geometry.k_h, geometry.k_w),
-            (geometry.stride_h, geometry.stride_w),
-            geometry.in_w,
-            geometry.in_c,
-            geometry.out_w,
-            geometry.pad_left,
-            op.pad_value,
-        )
+        shape = _rows_of(geometry, rows, op.pad_value)
         if not depthwise.has_assembly(shape, epilogue):
             return None
-        functions[rows] = context.named("depthwise", (shape, epilogue))
+        functions[rows] = layer.context.named("depthwise", (shape, epilogue))
         shared.append(Shared(functions[rows], depthwise.source(functions[rows], shape, epilogue), 400 + 350 * rows))
         scratch = max(scratch, depthwise.scratch_words(shape, epilogue))
     words = depthwise.pack(weight * scale, (geometry.stride_h, geometry.stride_w), constants, epilogue).astype(np.int64)
-    table = Table(f"{name}_weight", UINT32, words)
+    table = Table(f"{layer.name}_weight", UINT32, words)
     size = geometry.in_w * geometry.in_c
-    pad = context.named("pad", (op.pad_value, size)) if geometry.above else ""
+    pad = layer.context.named("pad", (op.pad_value, size)) if geometry.above else ""
     if pad:
         shared.append(Shared(pad, _pad_row(pad, op.pad_value, size), size))
     return DepthwiseKernel(
-        name=name,
-        layer=node.layer,
+        name=layer.name,
+        layer=layer.node.layer,
         what=f"depthwise {geometry.words}, requantize",
         template="DspDepthwise",
-        inputs=inputs,
-        y=y,
+        inputs=layer.inputs,
+        y=layer.y,
         own_tables=(table,),
         by_rows=RowForm((geometry.rows,), group),
         scratch=scratch,
@@ -317,6 +352,13 @@ def _depthwise(
         reach=(group - 1) * geometry.stride_h + geometry.k_h,
         geometry=geometry,
     )
+
+
+def _rows_of(geometry: Geometry, rows: int, pad: int) -> Depthwise:
+    """What a call for so many rows of a layer computes."""
+    kernel, stride = (geometry.k_h, geometry.k_w), (geometry.stride_h, geometry.stride_w)
+    columns, channels, outputs = geometry.in_w, geometry.in_c, geometry.out_w
+    return Depthwise(rows, kernel, stride, columns, channels, outputs, geometry.pad_left, pad)
 
 
 def _pad_row(name: str, value: int, size: int) -> str:
