@@ -10,6 +10,7 @@ import numpy as np
 
 from edgeflow.backends.c.ctypes import UNSIGNED, Table
 from edgeflow.backends.c.flow import Task
+from edgeflow.backends.c.functions import Function
 from edgeflow.backends.c.kernel import Kernel
 from edgeflow.backends.c.lower import Lowered
 from edgeflow.backends.c.plan import Plan
@@ -28,11 +29,43 @@ class Direct:
 
 
 @dataclass(frozen=True)
+class CaseTable:
+    """A table that calls of a case pass: the names of all layers' tables, and a name for the list of them."""
+
+    ctype: str
+    name: str
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Case:
+    """Layers of a stretch that one function makes, numbered from `first` on; its name, and what it is passed."""
+
+    name: str
+    first: int
+    kernels: tuple[Kernel, ...]
+    tables: tuple[CaseTable, ...]
+
+
+@dataclass(frozen=True)
 class Stretch:
-    """Calls of several layers in turn: `table` holds, for each call, its layer's number and its places."""
+    """Calls of several layers in turn: `table` holds, for each call, its layer's number and its places.
+
+    Layers that share a function have numbers in a row.
+    """
 
     kernels: tuple[Kernel, ...]
     table: Table
+
+    def cases(self, functions: Mapping[str, Function]) -> tuple[Case, ...]:
+        """What there is to call, in the order of numbers."""
+        found: list[Case] = []
+        for name, group in itertools.groupby(self.kernels, key=lambda one: functions[one.name].name):
+            kernels, function = tuple(group), functions[name]
+            passed = zip(function.parameters, zip(*(function.tables(one) for one in kernels), strict=True), strict=True)
+            tables = tuple(CaseTable(one.ctype, f"{one.name}s", tuple(names)) for one, names in passed)
+            found.append(Case(name, sum(len(case.kernels) for case in found), kernels, tables))
+        return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -58,9 +91,15 @@ class Calls:
         return tuple(part for part in self.parts if isinstance(part, Stretch))
 
 
-def calls_of(plan: Plan, lowered: Lowered, kernels: Sequence[Kernel], shapes: Mapping[str, Shape]) -> Calls:
+def calls_of(
+    plan: Plan,
+    lowered: Lowered,
+    kernels: Sequence[Kernel],
+    functions: Mapping[str, Function],
+    shapes: Mapping[str, Shape],
+) -> Calls:
     """The calls of a plan. What runs more than once, and all between its first and last run, is a stretch."""
-    writer = _Writer(plan, lowered, kernels, shapes, 0xFFFF if plan.size < 0xFFFF else 0xFFFFFFFF)
+    writer = _Writer(plan, lowered, kernels, functions, shapes, 0xFFFF if plan.size < 0xFFFF else 0xFFFFFFFF)
     numbered = list(enumerate(plan.tasks()))
     parts: list[Direct | Stretch] = []
     for first, end in _ranges(plan.tasks()):
@@ -96,6 +135,7 @@ class _Writer:
     plan: Plan
     lowered: Lowered
     kernels: Sequence[Kernel]
+    functions: Mapping[str, Function]
     shapes: Mapping[str, Shape]
     nowhere: int
 
@@ -108,7 +148,10 @@ class _Writer:
 
     def stretch(self, tasks: Sequence[tuple[int, Task]], part: int) -> Stretch:
         """One layer may be both here and nowhere else: its number counts within the stretch."""
-        steps = list(dict.fromkeys(task.step for _, task in tasks))
+        order = {name: place for place, name in enumerate(self.functions)}
+        own = (self.functions[kernel.name].name for kernel in self.kernels)
+        first = [order[name] for name in own]
+        steps = sorted({task.step for _, task in tasks}, key=lambda step: (first[step], step))
         entries = [[steps.index(task.step), *self._places(number, task)] for number, task in tasks]
         values = np.array(list(itertools.chain.from_iterable(entries)), dtype=np.int64)
         kind = next(one for one in UNSIGNED if self.nowhere >> 8 * one.size == 0)

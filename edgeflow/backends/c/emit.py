@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from edgeflow.backends.c.calls import Calls, calls_of
 from edgeflow.backends.c.ctypes import literal
 from edgeflow.backends.c.dsp.layers import common_shift
 from edgeflow.backends.c.epilogue import helper_name
+from edgeflow.backends.c.functions import Function, functions_of
 from edgeflow.backends.c.kernel import Context, Kernel, Shared
 from edgeflow.backends.c.kernels import make_kernel
 from edgeflow.backends.c.lower import Buffer, Lowered, lower, output_key
@@ -99,6 +100,7 @@ class Emitted:
 
     model: Model
     kernels: tuple[Kernel, ...]
+    functions: Mapping[str, Function]
     lowered: Lowered
     plan: Plan
     calls: Calls
@@ -143,15 +145,18 @@ def _emit(original: Graph, digest: str, prefix: str, core: Core) -> Emitted:
     plan = plan_memory(flow, groups_of(kernels))
     kernels = tuple(_widened(kernel, plan) for kernel in kernels)
     model = _model(graph, digest, prefix, lowered, plan, kernels)
-    calls = calls_of(plan, lowered, kernels, shapes)
+    functions = functions_of(kernels)
+    calls = calls_of(plan, lowered, kernels, functions, shapes)
+    shared = shared_of(kernels)
     return Emitted(
         model,
         kernels,
+        functions,
         lowered,
         plan,
         calls,
         render("c/model.h.j2", model=model),
-        render("c/model.c.j2", model=model, kernels=kernels, calls=calls, shared=shared_of(kernels)),
+        render("c/model.c.j2", model=model, kernels=kernels, functions=functions, calls=calls, shared=shared),
     )
 
 

@@ -58,11 +58,15 @@ def estimate(graph: Graph, board: McuBoard, stack: int) -> tuple[Resource, ...]:
 
 
 def _flash(kernel: Kernel, cost: CoreCost) -> int:
+    return _code(kernel, cost) + sum(table.size for table in kernel.tables)
+
+
+def _code(kernel: Kernel, cost: CoreCost) -> int:
     more = cost.code_per_wide_step if kernel.wide else 0
     more += cost.code_softmax if isinstance(kernel, SoftmaxKernel) else 0
     more += cost.code_exponential if isinstance(kernel, SoftmaxKernel) and not kernel.table else 0
     more += cost.code_interpolated if isinstance(kernel, InterpolatedSoftmaxKernel) else 0
-    return _step_code(kernel, cost) + more + sum(table.size for table in kernel.tables)
+    return _step_code(kernel, cost) + more
 
 
 def _step_code(kernel: Kernel, cost: CoreCost) -> int:
@@ -79,11 +83,12 @@ def _step_code(kernel: Kernel, cost: CoreCost) -> int:
 
 def _total_flash(emitted: Emitted, cost: CoreCost) -> int:
     shared = cost.code_base + (cost.code_wide if any(kernel.wide for kernel in emitted.kernels) else 0)
-    calls = emitted.calls
-    driven = sum(stretch.table.size + cost.code_per_call * len(stretch.kernels) for stretch in calls.stretches)
+    calls, functions = emitted.calls, emitted.functions
+    driven = sum(one.table.size + cost.code_per_call * len(one.cases(functions)) for one in calls.stretches)
     swept = cost.code_per_sweep * len(calls.swept)
     common = sum(one.size for one in shared_of(emitted.kernels))
-    return shared + common + driven + swept + sum(_flash(one, cost) for one in emitted.kernels)
+    again = sum(_code(one, cost) for one in emitted.kernels if functions[one.name].name != one.name)
+    return shared + common + driven + swept + sum(_flash(one, cost) for one in emitted.kernels) - again
 
 
 def _ram(emitted: Emitted, arena: int, cost: CoreCost, stack: int) -> int:
