@@ -15,13 +15,13 @@ _Pieces = Mapping[Piece, tuple[float, float]]
 class CoreCost:
     """Instructions and code bytes of the plain loops on one kind of core; `cycles` per instruction.
 
-    A tap is one multiply-accumulate (one element of a pool), a wide tap one in 64 bits; a window is one kernel position
-    of one result, a checked one lies in a padded input, and a single one has one channel: its tap is part of it; a
-    grouped one costs so much more. A result is what is stored behind such loops, an element what is read, and stored,
-    without. `pieces` is what the statements of a Requant, Lut or Threshold do to a value, in 32 and in 64 bits. A
-    compare is one threshold of a result, or one element that is looked at; a softmax computes two exponentials of each
-    channel (or reads them) and one reciprocal, or interpolates between a table's entries; `per_moved` is one element of
-    a short run, a longer run is a memcpy and its bytes.
+    A tap is one multiply-accumulate (one element of a pool; a word tap one of a sum that takes four at a time), a wide
+    tap one in 64 bits; a window is one kernel position of one result, a checked one lies in a padded input, and a
+    single one has one channel: its tap is part of it; a grouped one costs so much more. A result is what is stored
+    behind such loops, an element what is read, and stored, without. `pieces` is what the statements of a Requant, Lut
+    or Threshold do to a value, in 32 and in 64 bits. A compare is one threshold of a result, or one element that is
+    looked at; a softmax computes two exponentials of each channel (or reads them) and one reciprocal, or interpolates
+    between a table's entries; `per_moved` is one element of a short run, a longer run is a memcpy and its bytes.
 
     Fitted to what `make bench-mcu` and, for the pieces, `make bench-requants` count under QEMU; cycles from the cores'
     instruction timing (one, two for a load, two to three for a taken branch), flash wait states not counted.
@@ -36,6 +36,7 @@ class CoreCost:
     per_grouped_window: float
     per_pool_tap: float
     per_checked_pool_tap: float
+    per_word_tap: float
     per_result: float
     per_element: float
     pieces: _Pieces
@@ -67,8 +68,10 @@ class CoreCost:
 @dataclass(frozen=True)
 class DspCost:
     """Instructions of the DSP layers: for each multiplication of a tile product of positions or of one vector, for each
-    value that is spread to 16 bits or gathered before, for each row of a window that is gathered, more so where it may
-    lie beside the input, for each tap and each result of a depthwise function, for each result of a product.
+    value of a vector that is spread to 16 bits, for each position and each of its values that are gathered, for each
+    run of values where a position has more, and more so where it may lie beside the input; for each value of a run that
+    is copied, for each row that is copied with its padding, and each byte of it; for each tap and each result of a
+    depthwise function, for each result of a product.
 
     Fitted to what `make bench-mcu` counts under QEMU; `stack` in bytes, more where there are convolutions.
     """
@@ -76,9 +79,13 @@ class DspCost:
     per_product: float = 0.72
     per_dense_product: float = 0.85
     per_spread: float = 1.5
-    per_gathered: float = 3.0
-    per_run: float = 16.0
-    per_edge_run: float = 30.0
+    per_position: float = 18.0
+    per_gathered: float = 1.0
+    per_run: float = 11.0
+    per_checked_run: float = 12.0
+    per_copied: float = 0.8
+    per_line: float = 9.0
+    per_line_byte: float = 0.6
     per_tap: float = 0.95
     per_depthwise_result: float = 5.0
     per_product_result: float = 5.5
@@ -100,6 +107,7 @@ _ARMV7 = CoreCost(
     per_grouped_window=1.0,
     per_pool_tap=4.5,
     per_checked_pool_tap=12.0,
+    per_word_tap=2.8,
     per_result=7.0,
     per_element=2.5,
     pieces={
@@ -147,6 +155,7 @@ _ARMV6 = CoreCost(
     per_grouped_window=5.0,
     per_pool_tap=5.0,
     per_checked_pool_tap=16.0,
+    per_word_tap=5.0,
     per_result=8.0,
     per_element=3.5,
     pieces={

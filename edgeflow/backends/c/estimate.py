@@ -18,7 +18,7 @@ from edgeflow.backends.c.moves import MoveKernel
 from edgeflow.backends.c.objects import Kind
 from edgeflow.backends.c.plan import groups_of, plan_memory
 from edgeflow.backends.c.rows import InterpolatedSoftmaxKernel, RowKernel, SoftmaxKernel
-from edgeflow.backends.c.windows import WindowKernel
+from edgeflow.backends.c.windows import Geometry, TotalKernel, WindowKernel
 from edgeflow.backends.protocol import Remedy
 from edgeflow.board import McuBoard
 from edgeflow.ir.graph import Graph
@@ -131,18 +131,29 @@ def _dsp(kernel: TileKernel | DepthwiseKernel) -> float:
         taps = kernel.geometry.k_h * kernel.geometry.k_w
         return results * (DSP.per_depthwise_result + DSP.per_tap * taps)
     positions = results // kernel.outputs
-    each = DSP.per_product if kernel.geometry else DSP.per_dense_product
-    made = results * (DSP.per_product_result + each * kernel.values)
-    return made + positions * (DSP.per_spread * kernel.values + _gathered(kernel))
+    if kernel.geometry is None:
+        each = DSP.per_dense_product * kernel.values + DSP.per_product_result
+        return results * each + positions * DSP.per_spread * kernel.values
+    made = results * (DSP.per_product_result + DSP.per_product * kernel.values)
+    return made + positions * _gathered(kernel, kernel.geometry) + _padded_lines(kernel, kernel.geometry)
 
 
-def _gathered(kernel: TileKernel) -> float:
-    """Instructions that bring the values of a position together, where they do not lie so in the rows."""
-    shape = kernel.geometry
-    if shape is None or (not shape.padded and kernel.run % 4 == 0):
-        return 0.0
-    row = DSP.per_edge_run if shape.beside else DSP.per_run
-    return row * shape.k_h + DSP.per_gathered * kernel.values
+def _gathered(kernel: TileKernel, shape: Geometry) -> float:
+    """Instructions that bring the values of a position together."""
+    values = DSP.per_position + DSP.per_gathered * kernel.values
+    if kernel.step != 4 or not (shape.k_h > 1 or kernel.own):
+        return values
+    run = DSP.per_run + (DSP.per_copied * kernel.run if kernel.run % 4 else 0.0)
+    run += DSP.per_checked_run if shape.padded and not kernel.line else 0.0
+    return values + run * shape.k_h
+
+
+def _padded_lines(kernel: TileKernel, shape: Geometry) -> float:
+    """Instructions that copy rows with their padding."""
+    form = kernel.by_rows
+    assert form is not None
+    calls = -(-shape.out_h // form.group) if kernel.line else 0
+    return calls * form.reach(0) * (DSP.per_line + DSP.per_line_byte * kernel.line)
 
 
 def _values(kernel: Kernel, step: Step, cost: CoreCost) -> float:
@@ -165,8 +176,8 @@ def _loops(kernel: Kernel, read: int, cost: CoreCost) -> float:
     match kernel:
         case WindowKernel(kind="Conv"):
             return _conv(kernel, cost)
-        case WindowKernel(kind="Total"):
-            return cost.per_pool_tap * read
+        case TotalKernel():
+            return (cost.per_word_tap if kernel.by_words else cost.per_pool_tap) * read
         case WindowKernel():
             tap = cost.per_checked_pool_tap if kernel.geometry.padded else cost.per_pool_tap
             return tap * _windows(kernel)

@@ -31,8 +31,10 @@ from edgeflow.passes.requants import scale_of
 
 _FEW_COLUMNS = 12
 """Rows of fewer positions are made two at a time, so that fewer positions are left over from tiles of four."""
-_FEW_CHANNELS = 4
-"""Padded rows of so few channels are copied, with their padding, before positions are gathered from them."""
+_REST_WORDS = 4
+"""Words that are written out in a row for a position that is left over, at most."""
+_SHORT_LINE = 64
+"""Bytes of a row with its padding that compilers copy without a call: such rows are padded before they are gathered."""
 
 
 @dataclass(frozen=True)
@@ -197,10 +199,19 @@ def _product(
     shared: list[Shared] = []
     for count in positions:
         tile = Tile("", count, outputs, epilogue, chunk, chunks, together, outputs == 1)
+        if count == 1 < len(positions):
+            # What is left over is rare: short code, which layers share.
+            tile = replace(tile, distance=1, chunk=_rest_chunk(chunk * chunks), chunks=None)
         tile = replace(tile, name=context.named(f"tile_{count}x{2 * together}", tile))
-        statements[count] = tuple(calls(tile, outputs, ("scratch", weight.name, "(uint8_t *)y")))
+        arguments = ("scratch", weight.name, "(uint8_t *)y")
+        statements[count] = tuple(calls(tile, outputs, arguments, chunk * chunks))
         shared.append(Shared(tile.name, source(tile), _tile_bytes(tile)))
     return Product(statements, weight, chunk * chunks), tuple(shared)
+
+
+def _rest_chunk(words: int) -> int:
+    """A few words, a divisor of all."""
+    return next(chunk for chunk in range(_REST_WORDS, 0, -1) if words % chunk == 0)
 
 
 def _shifts(context: Context) -> tuple[int, ...]:
@@ -283,10 +294,9 @@ def _convolution(layer: _Layer) -> Kernel | None:
 
 def _line(geometry: Geometry) -> int:
     """Bytes of a row with its padding, where rows are copied with it: 0 where they are not."""
-    if not geometry.padded or geometry.in_c > _FEW_CHANNELS:
-        return 0
     span = (geometry.out_w - 1) * geometry.stride_w + geometry.k_w
-    return max(span, geometry.pad_left + geometry.in_w) * geometry.in_c
+    line = max(span, geometry.pad_left + geometry.in_w) * geometry.in_c
+    return line if geometry.padded and line <= _SHORT_LINE else 0
 
 
 def _gathers(layer: _Layer, positions: Sequence[int], step: int) -> tuple[dict[int, str], tuple[Shared, ...]]:
