@@ -55,7 +55,8 @@ class Step:
 
     With `accumulates` a task takes rows of the first operand as they come and the result, one row, is there
     after the last. `accumulator` are the bytes that live from the first task to the last; 0 says that the
-    result itself accumulates.
+    result itself accumulates. `writes` is how many rows it writes at a time: where a task ends with fewer, what lies
+    behind them is spoilt.
     """
 
     name: str
@@ -64,6 +65,11 @@ class Step:
     scratch: int = 0
     accumulates: bool = False
     accumulator: int = 0
+    writes: int = 1
+
+    def spoilt(self, task: Task) -> int:
+        """How many rows behind its own a task spoils."""
+        return -task.count % self.writes
 
 
 @dataclass(frozen=True)

@@ -28,13 +28,14 @@ class RowForm:
     It gets pointers to the rows of each input that it reads, null where one lies outside, and where the rows that it
     makes lie one behind the other. `windows`: the rows of each input that a row of the result reads. `reuse`: whether
     the result may lie over an input. `accumulates`: the result is one row, and each call adds up to `group` rows of the
-    input to it.
+    input to it. `whole`: a call always writes `group` rows, so that one for fewer spoils what lies behind.
     """
 
     windows: tuple[Window, ...]
     group: int = 1
     reuse: Reuse = Reuse.NEVER
     accumulates: bool = False
+    whole: bool = False
 
     def reach(self, index: int) -> int:
         """How many rows of input `index` a whole group reads."""

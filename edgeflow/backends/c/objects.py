@@ -80,6 +80,7 @@ def objects_of(flow: Flow, tasks: Sequence[Task]) -> tuple[Object, ...]:
     }
     shares: dict[int, list[Share]] = defaultdict(list)
     for index, task in enumerate(tasks):
+        _spoil(flow, groups, where, index, task)
         for result, share in _shares(flow, groups, where, index, task):
             shares[result].append(share)
     kept, extra = _accumulators(flow, tasks, len(groups), where)
@@ -151,6 +152,18 @@ def _group(flow: Flow, tensor: str, first: int, lives: Sequence[tuple[int, int]]
     return Object(Kind.ROWS, tensor, first, len(lives), len(lives) * kind.row_bytes, kind.alignment, tuple(spans))
 
 
+def _spoil(flow: Flow, groups: list[Object], where: Mapping[tuple[str, int], int], index: int, task: Task) -> None:
+    """Adds what a task writes behind its rows to the object that holds them."""
+    step = flow.steps[task.step]
+    row = flow.tensors[step.result].row_bytes
+    size = step.spoilt(task) * row
+    if size:
+        at = where[step.result, task.first]
+        one = groups[at]
+        span = Span((task.end - one.first) * row, size, index, index)
+        groups[at] = replace(one, size=max(one.size, span.offset + size), spans=(*one.spans, span))
+
+
 def _shares(
     flow: Flow, groups: Sequence[Object], where: Mapping[tuple[str, int], int], index: int, task: Task
 ) -> list[tuple[int, Share]]:
@@ -178,7 +191,8 @@ def _shift(flow: Flow, read: Read, result: Object, operand: Object) -> int | Non
             return None
         case Reuse.SAME_ROWS:
             same = (result.first, result.rows) == (operand.first, operand.rows) and read.window in (None, Window(1))
-            return min(0, operand.size - result.size) if same else None
+            longer = flow.tensors[result.owner].row_bytes - flow.tensors[operand.owner].row_bytes
+            return min(0, -longer * result.rows) if same else None
         case Reuse.ANY_ROWS:
             return 0 if flow.tensors[result.owner].row_bytes == flow.tensors[operand.owner].row_bytes else None
 

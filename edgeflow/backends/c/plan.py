@@ -82,7 +82,8 @@ def flow_of(lowered: Lowered, kernels: Sequence[Kernel], shapes: Mapping[str, Sh
             for index, (buffer, name) in enumerate(zip(kernel.inputs, step.reads, strict=True))
         )
         accumulates = bool(kernel.by_rows and kernel.by_rows.accumulates)
-        steps.append(Step(kernel.name, reads, kernel.y.tensor, 4 * kernel.scratch, accumulates))
+        writes = kernel.by_rows.group if kernel.by_rows and kernel.by_rows.whole else 1
+        steps.append(Step(kernel.name, reads, kernel.y.tensor, 4 * kernel.scratch, accumulates, writes=writes))
     outputs = tuple(name for name, one in lowered.buffers.items() if one.place == "output")
     return Flow(tensors, tuple(inputs), outputs, tuple(steps))
 

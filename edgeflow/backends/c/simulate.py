@@ -59,6 +59,7 @@ class _Memory:
         self._judge_overlap(task, results, when)
         for row in results:
             self._make(step.result, row)
+        self.bytes[self._spoilt(task)] = -1
         if step.accumulates and not step.accumulator:
             self._judge_row(step.result, 0, when)
         for number, one in own:
@@ -85,6 +86,12 @@ class _Memory:
         start = self.offsets[number] + (row - self.objects[number].first) * size
         return slice(start, start + size)
 
+    def _spoilt(self, task: Task) -> slice:
+        """What a task writes behind its rows."""
+        step = self.flow.steps[task.step]
+        stop = 0 if step.accumulates else self._slice(step.result, task.end - 1).stop
+        return slice(stop, stop + step.spoilt(task) * self.flow.tensors[step.result].row_bytes)
+
     def _make(self, tensor: str, row: int) -> None:
         if (tensor, row) in self.made:
             self.faults.append(f"row {row} of {tensor} is made twice")
@@ -102,10 +109,10 @@ class _Memory:
     def _judge_overlap(self, task: Task, results: range, when: str) -> None:
         """The result may lie over rows that the task reads only where its object says so."""
         step = self.flow.steps[task.step]
-        written = [self._slice(step.result, row) for row in results]
+        written = [*(self._slice(step.result, row) for row in results), self._spoilt(task)]
         for read, rows in zip(step.reads, task.reads, strict=True):
             for row in rows:
-                if row is None or not written:
+                if row is None or not results:
                     continue
                 there = self._slice(read.tensor, row)
                 meets = any(one.start < there.stop and there.start < one.stop for one in written)

@@ -7,14 +7,14 @@ from hypothesis import strategies as st
 from edgeflow.backends.c.flow import Flow, Read, Reuse, Step, Tensor, Window
 
 
-def keyword_spotter(pointwise: Reuse = Reuse.SAME_ROWS, depthwise: Reuse = Reuse.ANY_ROWS) -> Flow:
+def keyword_spotter(pointwise: Reuse = Reuse.SAME_ROWS, depthwise: Reuse = Reuse.ANY_ROWS, writes: int = 1) -> Flow:
     """49 x 10 in; a convolution 10 x 4, stride 2; four times depthwise 3 x 3 and 1 x 1 at 25 x 5 x 64; mean; dense."""
     tensors = {"input": Tensor(49, 10), "conv": Tensor(25, 320, 4)}
     steps = [Step("conv", (Read("input", Window(10, 2, 4)),), "conv", scratch=512)]
     last = "conv"
     for block in range(1, 5):
         tensors |= {f"deep{block}": Tensor(25, 320, 4), f"point{block}": Tensor(25, 320, 4)}
-        steps.append(Step(f"deep{block}", (Read(last, Window(3, 1, 1), depthwise),), f"deep{block}"))
+        steps.append(Step(f"deep{block}", (Read(last, Window(3, 1, 1), depthwise),), f"deep{block}", writes=writes))
         last = f"point{block}"
         steps.append(Step(last, (Read(f"deep{block}", Window(1), pointwise),), last, scratch=512))
     tensors |= {"pool": Tensor(1, 64, 4), "dense": Tensor(1, 12, 4), "output": Tensor(1, 12)}
@@ -45,13 +45,14 @@ def _steps(draw: st.DrawFn, tensors: dict[str, Tensor], name: str) -> tuple[Step
     operand = draw(st.sampled_from([*tensors][-4:]))
     rows, size = tensors[operand].rows, tensors[operand].row_bytes
     scratch, alignment = draw(st.sampled_from([0, 0, 7, 16])), draw(st.sampled_from([1, 2, 4]))
+    writes = draw(st.sampled_from([1, 1, 2, 3]))
     match draw(st.sampled_from(["window", "window", "join", "whole", "pointwise", "accumulate"])):
         case "window":
             window = Window(draw(st.integers(1, 4)), draw(st.integers(1, 3)), draw(st.integers(0, 2)))
             made = max(1, (rows + 2 * window.before - window.size) // window.stride + 1)
             made = min(made, (rows - 1 + window.before) // window.stride + 1)
             reads = (Read(operand, window, draw(st.sampled_from([Reuse.NEVER, Reuse.ANY_ROWS]))),)
-            return Step(name, reads, name, scratch), Tensor(made, size, alignment)
+            return Step(name, reads, name, scratch, writes=writes), Tensor(made, size, alignment)
         case "join":
             same = [one for one, kind in tensors.items() if kind.rows == rows]
             reads = (Read(operand, Window(1), Reuse.SAME_ROWS), Read(draw(st.sampled_from(same)), Window(1)))
@@ -61,7 +62,7 @@ def _steps(draw: st.DrawFn, tensors: dict[str, Tensor], name: str) -> tuple[Step
             return Step(name, (Read(operand),), name, scratch), Tensor(made, draw(st.integers(1, 12)), alignment)
         case "pointwise":
             reads = (Read(operand, Window(1), Reuse.SAME_ROWS),)
-            return Step(name, reads, name, scratch), Tensor(rows, draw(st.integers(1, 16)), alignment)
+            return Step(name, reads, name, scratch, writes=writes), Tensor(rows, draw(st.integers(1, 16)), alignment)
         case _:
             kept = draw(st.sampled_from([0, 4 * size]))
             step = Step(name, (Read(operand, Window(1)),), name, scratch, accumulates=True, accumulator=kept)

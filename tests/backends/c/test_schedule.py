@@ -193,6 +193,22 @@ def test_a_simulation_finds_scratch_that_the_result_overwrites() -> None:
     assert simulate(schedule, [0, 8, 16]) == ()
 
 
+def test_a_step_that_writes_two_rows_at_a_time_has_room_behind_an_odd_last_row() -> None:
+    flow = _chain(Window(1), Window(1), rows=3, row_bytes=4)
+    flow = replace(flow, steps=(replace(flow.steps[0], writes=2), flow.steps[1]))
+    right = stream(flow, 2)
+    assert [(one.rows, one.size) for one in right.objects if one.owner == "a"] == [(2, 8), (1, 8)]
+    assert simulate(right, place(right.objects, budget_nodes=200).offsets) == ()
+    assert simulate(right, [0, 12, 20, 24]) == ("row 0 of b is overwritten at the end",)
+
+
+def test_room_for_rows_that_are_spoilt_costs_a_keyword_spotter_nothing() -> None:
+    schedule = stream(keyword_spotter(Reuse.SAME_ROWS, Reuse.NEVER, writes=2), 2)
+    placement = place(schedule.objects, budget_nodes=20_000)
+    assert simulate(schedule, placement.offsets) == ()
+    assert placement.size == 4338
+
+
 def test_a_simulation_finds_a_row_that_is_missing_or_made_twice() -> None:
     right = stream(_chain(Window(1), Window(1), rows=2), 1)
     late = replace(right, tasks=(right.tasks[1], right.tasks[0], *right.tasks[2:]))

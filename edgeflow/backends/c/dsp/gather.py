@@ -35,7 +35,7 @@ class Gather:
 
 @dataclass(frozen=True)
 class _Registers:
-    """Those of the pointers, of the even bytes and of the words, later odd bytes; the count of words and what is saved."""
+    """Of the pointers, of the even bytes, of the words and later their odd bytes; the count, and what is saved."""
 
     pointers: tuple[str, ...]
     even: tuple[str, ...]

@@ -97,12 +97,11 @@ class _Layer:
 
 @dataclass(frozen=True, kw_only=True)
 class DepthwiseKernel(Kernel):
-    """A depthwise convolution: `functions` by the number of rows that they make."""
+    """A depthwise convolution: `function` makes a whole group of rows; `pad_row` is one outside of the image."""
 
-    functions: dict[int, str]
+    function: str
     weight: Table
     pad_row: str
-    reach: int
     geometry: Geometry
 
 
@@ -329,17 +328,14 @@ def _depthwise(layer: _Layer) -> Kernel | None:
         return None
     epilogue, constants, scale = found
     group = min(2, geometry.out_h)
-    functions: dict[int, str] = {}
-    shared: list[Shared] = []
-    scratch = 0
-    for rows in range(1, group + 1):
-        shape = _rows_of(geometry, rows, op.pad_value)
-        if not depthwise.has_assembly(shape, epilogue):
-            return None
-        functions[rows] = layer.context.named("depthwise", (shape, epilogue))
-        shared.append(Shared(functions[rows], depthwise.source(functions[rows], shape, epilogue), 400 + 350 * rows))
-        scratch = max(scratch, depthwise.scratch_words(shape, epilogue))
-    words = depthwise.pack(weight * scale, (geometry.stride_h, geometry.stride_w), constants, epilogue).astype(np.int64)
+    kernel, stride = (geometry.k_h, geometry.k_w), (geometry.stride_h, geometry.stride_w)
+    columns, channels, outputs = geometry.in_w, geometry.in_c, geometry.out_w
+    shape = Depthwise(group, kernel, stride, columns, channels, outputs, geometry.pad_left, op.pad_value)
+    if not depthwise.has_assembly(shape, epilogue):
+        return None
+    function = layer.context.named("depthwise", (shape, epilogue))
+    shared = [Shared(function, depthwise.source(function, shape, epilogue), 400 + 350 * group)]
+    words = depthwise.pack(weight * scale, stride, constants, epilogue).astype(np.int64)
     table = Table(f"{layer.name}_weight", UINT32, words)
     size = geometry.in_w * geometry.in_c
     pad = layer.context.named("pad", (op.pad_value, size)) if geometry.above else ""
@@ -353,22 +349,14 @@ def _depthwise(layer: _Layer) -> Kernel | None:
         inputs=layer.inputs,
         y=layer.y,
         own_tables=(table,),
-        by_rows=RowForm((geometry.rows,), group),
-        scratch=scratch,
+        by_rows=RowForm((geometry.rows,), group, whole=True),
+        scratch=depthwise.scratch_words(shape, epilogue),
         shared=tuple(shared),
-        functions=functions,
+        function=function,
         weight=table,
         pad_row=pad,
-        reach=(group - 1) * geometry.stride_h + geometry.k_h,
         geometry=geometry,
     )
-
-
-def _rows_of(geometry: Geometry, rows: int, pad: int) -> Depthwise:
-    """What a call for so many rows of a layer computes."""
-    kernel, stride = (geometry.k_h, geometry.k_w), (geometry.stride_h, geometry.stride_w)
-    columns, channels, outputs = geometry.in_w, geometry.in_c, geometry.out_w
-    return Depthwise(rows, kernel, stride, columns, channels, outputs, geometry.pad_left, pad)
 
 
 def _pad_row(name: str, value: int, size: int) -> str:
