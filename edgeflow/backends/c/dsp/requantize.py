@@ -195,20 +195,19 @@ def _two_stages(channel: Channel, one: Saturation) -> General | None:
 
 
 def _power_of_two(channels: Sequence[Channel], one: Saturation, shifts: Sequence[int]) -> LayerForms:
-    return LayerForms(tuple(_shifted(own, one) for own in channels))
+    """All channels round in one way, for one code: a tie that some never meet may go to either side."""
+    tried = [LayerForms(tuple(_shifted(own, one, half_even) for own in channels)) for half_even in (False, True)]
+    return min(tried, key=lambda layer: len(layer.failed))
 
 
-def _shifted(channel: Channel, one: Saturation) -> PowerOfTwo | None:
+def _shifted(channel: Channel, one: Saturation, half_even: bool) -> PowerOfTwo | None:
     """The form where the Requant's factor is a power of two and it rounds once."""
     stairs = channel.stairs
     slope, stages = int(scale_of(stairs.requant).flat[0]), rounding_stages(stairs.requant)
     if slope < 1 or slope & (slope - 1) or len(stages) > 1 or not stairs.rising:
         return None
-    for half_even in (False, True):
-        form = _shift_form(channel, one, slope.bit_length() - 1, half_even)
-        if form is not None and stairs.equal(form):
-            return form
-    return None
+    form = _shift_form(channel, one, slope.bit_length() - 1, half_even)
+    return form if form is not None and stairs.equal(form) else None
 
 
 def _shift_form(channel: Channel, one: Saturation, up: int, half_even: bool) -> PowerOfTwo | None:
