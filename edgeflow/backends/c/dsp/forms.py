@@ -84,32 +84,6 @@ class PowerOfTwo:
 
 
 @dataclass(frozen=True)
-class MulAccumulate:
-    """y = saturate((addend + (scale * sum * factor >> 32)) >> shift): SMMLA; USAT or SSAT #bits, ASR #shift.
-
-    The addend stands behind the product, where it costs nothing, in steps of 2**-shift of the result: fine enough for
-    TFLite-Micro's roundings of a sum that holds its bias, often too coarse for the bias as well. The sum must come with
-    its scale: 256 from a nested lane, or from weights stored times 256; else one LSL.
-    """
-
-    scale: int
-    addend: int
-    factor: int
-    shift: int
-    saturation: Saturation
-
-    @property
-    def instructions(self) -> int:
-        """Two."""
-        return 2
-
-    def evaluate(self, sums: IntArray) -> IntArray:
-        """Sums of any shape."""
-        high = _int32(self.addend + ((_word(sums, self.scale, 0) * self.factor) >> 32))
-        return self.saturation.apply(high >> self.shift)
-
-
-@dataclass(frozen=True)
 class MulHigh:
     """y = saturate((word * factor >> 32) >> shift): ADD; SMMUL; USAT or SSAT #bits, ASR #shift."""
 
@@ -128,6 +102,31 @@ class MulHigh:
         """Sums of any shape."""
         high = (_word(sums, self.scale, self.addend) * self.factor) >> 32
         return self.saturation.apply(high >> self.shift)
+
+
+@dataclass(frozen=True)
+class MulAccumulate:
+    """y = saturate((more + (word * factor >> 32)) >> shift): ADD; SMMLA; USAT or SSAT #bits, ASR #shift.
+
+    What is added twice, in steps of factor and of 2**32, places the rounding as finely as a word of 256 * sum does.
+    """
+
+    scale: int
+    addend: int
+    factor: int
+    more: int
+    shift: int
+    saturation: Saturation
+
+    @property
+    def instructions(self) -> int:
+        """Three, or two when there is nothing to add before the product."""
+        return 2 + bool(self.addend)
+
+    def evaluate(self, sums: IntArray) -> IntArray:
+        """Sums of any shape."""
+        high = (_word(sums, self.scale, self.addend) * self.factor) >> 32
+        return self.saturation.apply(_int32(high + self.more) >> self.shift)
 
 
 @dataclass(frozen=True)

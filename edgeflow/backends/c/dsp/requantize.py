@@ -1,4 +1,4 @@
-"""Which form of Armv7E-M instructions requantizes a channel, or all channels of a layer, exactly and at least cost."""
+"""The forms of Armv7E-M instructions that requantize all channels of a layer exactly, kind by kind."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgeflow.backends.c.dsp.forms import Form, General, MulAccumulate, MulHigh, PowerOfTwo, Saturation
-from edgeflow.backends.c.dsp.staircase import Staircase, common_shift, line_of, mul_accumulate, mul_high
+from edgeflow.backends.c.dsp.forms import Form, General, MulHigh, PowerOfTwo, Saturation
+from edgeflow.backends.c.dsp.staircase import Staircase, common_shift, line_of, mul_high
 from edgeflow.ir.graph import Bounds
 from edgeflow.ir.types import IntArray, frozen_array
 from edgeflow.ops.requant import Requant, Rounding, Stage
@@ -79,64 +79,13 @@ def saturation_of(channels: Sequence[Channel]) -> Saturation | None:
     return None
 
 
-def find_mul_high(
-    requant: Requant, channel: int, reach: tuple[int, int], scale: int, shifts: Sequence[int] = SHIFTS
-) -> MulHigh | None:
-    """One channel's MulHigh for sums in the closed interval `reach`, with the first shift that has one."""
-    alone = _alone(requant, channel, reach, scale)
-    one = saturation_of(alone) if alone else None
-    if one is None:
-        return None
-    search = mul_high(alone[0].stairs, scale, one)
-    return next((form for shift in shifts if (form := search(shift))), None)
-
-
-def choose(requant: Requant, channel: int, reach: tuple[int, int], scale: int) -> Form | None:
-    """One channel's cheapest form for sums in the closed interval `reach` that come times `scale`."""
-    alone = _alone(requant, channel, reach, scale)
-    found = choose_layer(alone) if alone else None
-    return None if found is None else found.forms[0]
-
-
 def find_layer(channels: Sequence[Channel], kind: type[Form], shifts: Sequence[int] = SHIFTS) -> LayerForms:
-    """Forms of one kind: MulHigh and MulAccumulate with the one shift that solves most channels.
+    """Forms of one kind: PowerOfTwo, MulHigh, with the one shift that solves most channels, or General.
 
     Nothing is found where no saturation fits all channels.
     """
     one = saturation_of(channels)
     return LayerForms((None,) * len(channels)) if one is None else _FINDERS[kind](channels, one, shifts)
-
-
-def choose_layer(channels: Sequence[Channel]) -> LayerForms | None:
-    """The cheapest kind of form with which every channel works in the same code.
-
-    A General may have its own shift a channel, the others all have one. None where no kind fits every channel.
-    """
-    one = saturation_of(channels)
-    if one is None:
-        return None
-    for finder in _FINDERS.values():
-        found = finder(channels, one, SHIFTS)
-        if found.complete and _one_code(found):
-            return found
-    return None
-
-
-def _one_code(layer: LayerForms) -> bool:
-    """Whether all forms are equal but for their constants."""
-    return len({_code(form) for form in layer.forms}) <= 1
-
-
-def _code(form: Form | None) -> Form | None:
-    match form:
-        case PowerOfTwo():
-            return replace(form, scale=1, addend=0, shift=form.shift - form.scale.bit_length())
-        case General():
-            return replace(form, scale=1, addend=0, factor=0, offset=0, shift=0)
-        case MulHigh() | MulAccumulate():
-            return replace(form, scale=1, addend=0, factor=0)
-        case _:
-            return form
 
 
 def _alone(requant: Requant, channel: int, ends: tuple[int, int], scale: int) -> tuple[Channel, ...]:
@@ -166,10 +115,6 @@ def _entry(array: IntArray, channel: int) -> IntArray | None:
 
 def _mul_high(channels: Sequence[Channel], one: Saturation, shifts: Sequence[int]) -> LayerForms:
     return LayerForms(common_shift([mul_high(own.stairs, own.scale, one) for own in channels], shifts))
-
-
-def _mul_accumulate(channels: Sequence[Channel], one: Saturation, shifts: Sequence[int]) -> LayerForms:
-    return LayerForms(common_shift([mul_accumulate(own.stairs, own.scale, one) for own in channels], shifts))
 
 
 def _general(channels: Sequence[Channel], one: Saturation, shifts: Sequence[int]) -> LayerForms:
@@ -222,8 +167,7 @@ def _shift_form(channel: Channel, one: Saturation, up: int, half_even: bool) -> 
 
 _FINDERS: Mapping[type[Form], Callable[[Sequence[Channel], Saturation, Sequence[int]], LayerForms]] = {
     PowerOfTwo: _power_of_two,
-    MulAccumulate: _mul_accumulate,
     MulHigh: _mul_high,
     General: _general,
 }
-"""How the forms of each kind are found, the cheapest kind first."""
+"""How the forms of each kind are found."""

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,12 +21,14 @@ from edgeflow.ir.types import IntArray
 from edgeflow.ops.requant import Requant, Rounding
 from edgeflow.passes.requants import rounding_stages, scale_of
 
+_MOST_SHIFT = 20
+"""Levels and sums times what a MulAccumulate multiplies them with stay within 63 bits."""
+_FAR = 1 << 62
+_NEAREST = (np.arange(1 << 17, dtype=np.int64) + 1 >> 1) * np.resize([1, -1], 1 << 17)
+"""Addends of MulAccumulate: 0, -1, 1, -2 and so on."""
 _SPREAD = 8
 """Addends tried beyond one step of the sum on both sides of the ideal one."""
 _MOST_ADDENDS = 256
-_NEAR = 16
-_FACTORS = (*range(-_NEAR, _NEAR + 1), *(side << power for power in range(5, 14) for side in (1, -1)))
-"""Factors tried, from the ideal one."""
 _TRIES = 4
 """Addends whose factors are checked."""
 _BRACKET = 4
@@ -118,8 +120,7 @@ def _thresholds(requant: Requant, lo: int, hi: int, levels: IntArray) -> IntArra
     return at
 
 
-F = TypeVar("F", MulHigh, MulAccumulate)
-Search: TypeAlias = Callable[[int], F | None]
+Search: TypeAlias = Callable[[int], MulHigh | None]
 """A channel's form with a given shift, if there is one."""
 
 
@@ -132,7 +133,7 @@ class _Addends:
     most: npt.NDArray[np.float64]
 
 
-def mul_high(stairs: Staircase, scale: int, saturation: Saturation) -> Search[MulHigh]:
+def mul_high(stairs: Staircase, scale: int, saturation: Saturation) -> Search:
     """The search for a MulHigh.
 
     With q = 2**(32 + shift) / factor, the level v is reached at the sum t when v q <= addend + scale * t. For a given
@@ -181,34 +182,35 @@ def _addends(stairs: Staircase, scale: int, saturation: Saturation) -> _Addends:
     return _Addends(addends[keep], least[keep], most[keep])
 
 
-def mul_accumulate(stairs: Staircase, scale: int, saturation: Saturation) -> Search[MulAccumulate]:
-    """The search for a MulAccumulate: for factors around the ideal one, every threshold bounds the addend."""
+def mul_accumulate(stairs: Staircase, high: MulHigh) -> MulAccumulate | None:
+    """The form for sums as they are with the factor of a MulHigh for sums that come times 2**n, and n less shift.
 
-    def at(shift: int) -> MulAccumulate | None:
-        slope, _, bits = line_of(stairs.requant)
-        ideal = ((slope << (33 + shift)) // scale >> bits) + 1 >> 1
-        factors = np.array([ideal + step for step in _FACTORS if 0 <= ideal + step <= INT32_HI], dtype=np.int64)
-        if not len(factors) or max(-stairs.lo, stairs.hi) * scale > INT32_HI:
-            return None
-        (levels, sums), (next_levels, last_sums) = stairs.limits(saturation)
-        products = (factors[:, None] * (scale * sums)) >> 32
-        last_products = (factors[:, None] * (scale * last_sums)) >> 32
-        least = ((levels << shift) - products).max(axis=1, initial=INT32_LO)
-        most = ((next_levels << shift) - 1 - last_products).min(axis=1, initial=INT32_HI)
-        place = int((most - least).argmax())
-        if most[place] < least[place]:
-            return None
-        addend = (int(most[place]) + int(least[place])) >> 1
-        factor = int(factors[place]) * (1 if stairs.rising else -1)
-        form = MulAccumulate(scale, addend, factor, shift, saturation)
-        return form if stairs.equal(form) else None
+    With C = addend * factor + more * 2**32, the level v is reached at the sum t when v * 2**(32 + shift) <= t * factor
+    + C: every threshold bounds C from both sides. The addend of a few that is nearest to 0 and lets some `more` bring C
+    between them is taken.
+    """
+    shift = high.shift - (high.scale.bit_length() - 1)
+    if not 0 <= shift <= _MOST_SHIFT:
+        return None
+    sign = 1 if stairs.rising else -1
+    factor, unit = sign * high.factor, 32 + shift
+    (levels, sums), (next_levels, last_sums) = stairs.limits(high.saturation)
+    least = int(((levels << unit) - sums * factor).max(initial=-_FAR))
+    end = int(((next_levels << unit) - last_sums * factor).min(initial=_FAR))
+    parts = _NEAREST * factor
+    more = -((parts - least) >> 32)
+    possible = np.flatnonzero(parts + (more << 32) < end)
+    if not len(possible):
+        return None
+    place = possible[0]
+    addend = sign * int(_NEAREST[place])
+    form = MulAccumulate(1, addend, high.factor, int(more[place]), shift, high.saturation)
+    return form if stairs.equal(form) else None
 
-    return at
 
-
-def common_shift(searches: Sequence[Search[F]], shifts: Sequence[int]) -> tuple[F | None, ...]:
+def common_shift(searches: Sequence[Search], shifts: Sequence[int]) -> tuple[MulHigh | None, ...]:
     """The forms with the one shift with which most channels have one; the first of equally good shifts."""
-    best: tuple[F | None, ...] = (None,) * len(searches)
+    best: tuple[MulHigh | None, ...] = (None,) * len(searches)
     most = 0
     for shift in shifts:
         forms = tuple(search(shift) for search in searches)

@@ -138,6 +138,38 @@ class LiftedProduct(_Byte):
 
 
 @dataclass(frozen=True)
+class AccumulatedProduct(_Byte):
+    """A HighProduct of 256 * sum + addend; at scale 1 a product of the sum, with an addend before and one behind.
+
+    The two addends place the rounding as finely as the 8 bits below the sum do, without an instruction. The constants
+    are factor, and at scale 1 the addend behind the product. `shift`, 8 or more, is that at scale 256.
+    """
+
+    shift: int
+    signed: bool = False
+    bits: int = 8
+
+    def count(self, scale: int) -> int:
+        """factor, or factor and addend."""
+        return 1 if scale > 1 else 2
+
+    def _down(self, scale: int) -> int:
+        return self.shift if scale > 1 else self.shift - 8
+
+    def assembly(self, register: str, scale: int, constants: Sequence[str], temporary: str) -> Lines:
+        """SMMUL or SMMLA, and a saturation."""
+        name = "smmul" if scale > 1 else "smmla"
+        product = f"{name} {register}, {register}, {', '.join(constants[: self.count(scale)])}"
+        return [product, _saturate(register, self.signed, self.bits, self._down(scale))]
+
+    def c(self, scale: int) -> Lines:
+        """A 64-bit product."""
+        high = "(int32_t)(((int64_t)v * (int32_t)c[0]) >> 32)"
+        whole = high if scale > 1 else f"(int32_t)((uint32_t){high} + c[1])"
+        return [f"v = {whole} >> {self._down(scale)};", _saturate_c(self.signed, self.bits)]
+
+
+@dataclass(frozen=True)
 class TwoStage(_Byte):
     """TFLite-Micro's two roundings, exactly, for its multipliers m, which lie in [2**30, 2**31).
 

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgeflow.backends.c.dsp.forms import Form, General, MulHigh, PowerOfTwo
-from edgeflow.backends.c.dsp.requantize import SHIFTS, channels_of, find_layer, with_bias
-from edgeflow.backends.c.dsp.tile_epilogue import SCALES, Epilogue, HighProduct, LiftedProduct, ShiftDown, TwoStage
+from edgeflow.backends.c.dsp.forms import Form, General, MulAccumulate, MulHigh, PowerOfTwo
+from edgeflow.backends.c.dsp.requantize import SHIFTS, Channel, channels_of, find_layer, with_bias
+from edgeflow.backends.c.dsp.staircase import mul_accumulate
+from edgeflow.backends.c.dsp.tile_epilogue import (
+    SCALES,
+    AccumulatedProduct,
+    Epilogue,
+    HighProduct,
+    LiftedProduct,
+    ShiftDown,
+    TwoStage,
+)
 from edgeflow.backends.c.dsp.tile_weights import Constants, ConstantsOf, fits, groups, reach
 from edgeflow.ir.types import IntArray
 from edgeflow.ops.requant import Requant
@@ -19,8 +28,6 @@ _KINDS: tuple[tuple[type[Form], dict[int, int]], ...] = (
     (General, _PLAIN),
 )
 """Kinds of form, with the scale of the word that it starts from for the scale of each accumulator; cheapest first.
-
-MulAccumulate is none of them: the addend costs a tile product nothing, so MulHigh is as cheap.
 """
 
 
@@ -48,7 +55,11 @@ def requantization(
     for kind, words in _KINDS:
         channels = [own[output] for output, scale in wanted if (own := by_scale[words[scale]]) is not None]
         forms = [form for form in find_layer(channels, kind, shifts).forms if form is not None] if channels else []
-        epilogue = epilogue_of(forms, lifted=words is _LIFTED) if len(forms) == len(wanted) else None
+        if len(forms) < len(wanted):
+            continue
+        if words is _LIFTED:
+            forms = _accumulated(forms, channels, [scale for _, scale in wanted])
+        epilogue = epilogue_of(forms, lifted=words is _LIFTED)
         if epilogue is None:
             continue
         table = {key: constants_of(form, epilogue, key[1]) for key, form in zip(wanted, forms, strict=True)}
@@ -61,12 +72,28 @@ def requantization(
     return None
 
 
+def _accumulated(forms: Sequence[Form], channels: Sequence[Channel], scales: Sequence[int]) -> Sequence[Form]:
+    """The forms, but where sums come with scale 1 products of these as they are; the old ones unless all have one."""
+    found: list[Form] = []
+    for form, channel, scale in zip(forms, channels, scales, strict=True):
+        other = mul_accumulate(channel.stairs, form) if scale == 1 and isinstance(form, MulHigh) else form
+        if other is None:
+            return forms
+        found.append(other)
+    return found
+
+
 def epilogue_of(forms: Sequence[Form], *, lifted: bool = False) -> Epilogue | None:
     """The code that all these forms share; None where there is none.
 
-    `lifted`: all come from words of scale 256, which the code makes where an accumulator has scale 1.
+    `lifted`: all come from words of scale 256, which the code makes where an accumulator has scale 1, but for
+    those of a MulAccumulate.
     """
     shifts = {form.shift for form in forms if isinstance(form, General)}
+    if any(isinstance(form, MulAccumulate) for form in forms):
+        forms = [form for form in forms if isinstance(form, MulHigh)]
+        found = {AccumulatedProduct(form.shift, form.saturation.signed, form.saturation.bits) for form in forms}
+        return found.pop() if len(found) == 1 else None
     found = {_epilogue(form, shifts, lifted) for form in forms}
     return found.pop() if len(found) == 1 else None
 
@@ -88,6 +115,8 @@ def constants_of(form: Form, epilogue: Epilogue, scale: int) -> Constants:
     match form:
         case PowerOfTwo(_, addend):
             return Constants(addend)
+        case MulAccumulate(_, addend, factor, more):
+            return Constants(addend, (factor, more))
         case MulHigh(_, addend, factor) if epilogue.count(scale) == 2:
             return Constants(0, (addend, factor))
         case MulHigh(_, addend, factor):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgeflow.backends.c.dsp.tile import Tile, calls, source, split
-from edgeflow.backends.c.dsp.tile_epilogue import Epilogue, LiftedProduct, ShiftDown, TwoStage
+from edgeflow.backends.c.dsp.tile_epilogue import AccumulatedProduct, Epilogue, LiftedProduct, ShiftDown, TwoStage
 from edgeflow.backends.c.dsp.tile_forms import requantization
 from edgeflow.backends.c.dsp.tile_weights import order, pack
 from edgeflow.ir.types import IntArray, frozen_array
@@ -44,7 +44,7 @@ def requant(multiplier: IntArray, stages: tuple[Stage, ...], offset: int, lo: in
 
 
 CASES = [
-    (tflite([8, 9, 8, 9, 8, 9, 8], 0, 0, 255), LiftedProduct),
+    (tflite([8, 9, 8, 9, 8, 9, 8], 0, 0, 255), AccumulatedProduct),
     (tflite([8] * 7, -5, -128, 127), TwoStage(8, signed=True)),
     (tflite([8, 9, 8, 9, 8, 9, 8], 3, -128, 127), TwoStage(None, signed=True)),
     (dyadic(9, Rounding.HALF_UP, 255), ShiftDown(9)),
@@ -79,7 +79,14 @@ def test_layers_can_share_a_shift() -> None:
     weights, bias, _ = layer(0)
     found = requantization(CASES[0][0], weights, bias, (0, 255), shifts=(9,))
     assert found is not None
-    assert found[0] == LiftedProduct(9)
+    assert found[0] == AccumulatedProduct(9)
+
+
+def test_a_small_shift_leaves_the_sums_to_be_lifted() -> None:
+    weights, bias, _ = layer(0)
+    found = requantization(tflite([1] * OUTPUTS, 0, 0, 255), weights, bias, (0, 255), shifts=(7,))
+    assert found is not None
+    assert found[0] == LiftedProduct(7)
 
 
 def test_sums_beyond_24_bits_are_refused() -> None:
