@@ -28,7 +28,7 @@ from edgeflow.backends.c.dsp.tile_epilogue import Epilogue
 from edgeflow.backends.c.dsp.tile_weights import Constants
 from edgeflow.ir.types import IntArray
 
-__all__ = ["Depthwise", "channel_order", "has_assembly", "pack", "scratch_words", "source"]
+__all__ = ["Depthwise", "channel_order", "code_bytes", "has_assembly", "pack", "scratch_words", "source"]
 
 ARGUMENTS = "const uint8_t *const *rows, const uint32_t *w, uint32_t *scratch, uint8_t *y"
 _HALF = 1 << 15
@@ -63,6 +63,12 @@ def scratch_words(shape: Depthwise, epilogue: Epilogue) -> int:
     """32-bit words of scratch that a call needs, 0 without assembly."""
     kernel = _kernel(shape, epilogue)
     return kernel.scratch_words(shape) if kernel else 0
+
+
+def code_bytes(shape: Depthwise, epilogue: Epilogue) -> int:
+    """About the bytes of code of the function, 0 without assembly."""
+    kernel = _kernel(shape, epilogue)
+    return kernel.listing(shape, epilogue).code_bytes if kernel else 0
 
 
 def channel_order(channels: int) -> IntArray:

@@ -30,9 +30,10 @@ from edgeflow.ops.requant import Requant
 from edgeflow.passes.requants import scale_of
 
 _FEW_COLUMNS = 12
-"""Rows of fewer positions are made two at a time, so that fewer positions are left over from tiles of four."""
-_REST_WORDS = 4
-"""Words that are written out in a row for a position that is left over, at most."""
+"""Rows of fewer positions are made two at a time, so that fewer positions are left over from tiles of four; rows of
+one position four at a time."""
+_REST_WORDS, _PART_WORDS = 4, 16
+"""Words that are written out in a row, at most, for one position and for two that are left over from four."""
 _SHORT_LINE = 64
 """Bytes of a row with its padding that compilers copy without a call: such rows are padded before they are gathered."""
 
@@ -200,7 +201,10 @@ def _product(
         tile = Tile("", count, outputs, epilogue, chunk, chunks, together, outputs == 1)
         if count == 1 < len(positions):
             # What is left over is rare: short code, which layers share.
-            tile = replace(tile, distance=1, chunk=_rest_chunk(chunk * chunks), chunks=None)
+            tile = replace(tile, distance=1, chunk=_divisor(chunk * chunks, _REST_WORDS), chunks=None)
+        elif count == 2 < max(positions):
+            part = _divisor(chunk * chunks, _PART_WORDS)
+            tile = replace(tile, chunk=part, chunks=chunk * chunks // part)
         tile = replace(tile, name=context.named(f"tile_{count}x{2 * together}", tile))
         arguments = ("scratch", weight.name, "(uint8_t *)y")
         statements[count] = tuple(calls(tile, outputs, arguments, chunk * chunks))
@@ -208,9 +212,9 @@ def _product(
     return Product(statements, weight, chunk * chunks), tuple(shared)
 
 
-def _rest_chunk(words: int) -> int:
-    """A few words, a divisor of all."""
-    return next(chunk for chunk in range(_REST_WORDS, 0, -1) if words % chunk == 0)
+def _divisor(words: int, most: int) -> int:
+    """The largest chunk that makes up all words."""
+    return next(chunk for chunk in range(most, 0, -1) if words % chunk == 0)
 
 
 def _shifts(context: Context) -> tuple[int, ...]:
@@ -251,7 +255,8 @@ def _convolution(layer: _Layer) -> Kernel | None:
     if not (-128 if signed else 0) <= op.pad_value <= (127 if signed else 255):
         return None
     weights = np.moveaxis(op.weight, -1, 0).reshape(geometry.out_c, -1)
-    group = 2 if geometry.out_w < _FEW_COLUMNS and geometry.out_h > 1 else 1
+    wanted = 4 if geometry.out_w == 1 else 2 if geometry.out_w < _FEW_COLUMNS else 1
+    group = min(wanted, geometry.out_h)
     most = min(group * geometry.out_w, STORE_REACH // geometry.out_c + 1)
     positions = [count for count in (4, 2, 1) if count <= most]
     ends = _ends(layer.node, layer.context)
@@ -334,7 +339,8 @@ def _depthwise(layer: _Layer) -> Kernel | None:
     if not depthwise.has_assembly(shape, epilogue):
         return None
     function = layer.context.named("depthwise", (shape, epilogue))
-    shared = [Shared(function, depthwise.source(function, shape, epilogue), 400 + 350 * group)]
+    text = depthwise.source(function, shape, epilogue)
+    shared = [Shared(function, text, depthwise.code_bytes(shape, epilogue))]
     words = depthwise.pack(weight * scale, stride, constants, epilogue).astype(np.int64)
     table = Table(f"{layer.name}_weight", UINT32, words)
     size = geometry.in_w * geometry.in_c

@@ -40,11 +40,6 @@ class LayerForms:
         """The places of the channels without a form."""
         return tuple(place for place, form in enumerate(self.forms) if form is None)
 
-    @property
-    def complete(self) -> bool:
-        """Whether every channel has a form."""
-        return None not in self.forms
-
 
 def with_bias(requant: Requant, bias: IntArray) -> Requant:
     """The Requant for sums without the bias of the Conv or Dense that makes them; `bias` is (channels,)."""

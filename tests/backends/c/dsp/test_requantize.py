@@ -42,7 +42,7 @@ KINDS: tuple[type[Form], ...] = (PowerOfTwo, MulHigh, General)
 def layer_of(channels: tuple[Channel, ...] | None) -> LayerForms | None:
     """The cheapest kind of form that every channel has."""
     found = (find_layer(channels, kind) for kind in KINDS if channels)
-    return next((one for one in found if one.complete), None)
+    return next((one for one in found if not one.failed), None)
 
 
 def cheapest(op: Requant, lo: int, hi: int, scale: int) -> Form | None:
