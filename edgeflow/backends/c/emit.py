@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from edgeflow.backends.c.calls import Calls, calls_of
-from edgeflow.backends.c.ctypes import literal
 from edgeflow.backends.c.dsp.layers import common_shift
 from edgeflow.backends.c.epilogue import helper_name
 from edgeflow.backends.c.functions import Function, functions_of
@@ -14,40 +13,15 @@ from edgeflow.backends.c.kernel import Context, Kernel, Shared
 from edgeflow.backends.c.kernels import make_kernel
 from edgeflow.backends.c.lower import Buffer, Lowered, lower, output_key
 from edgeflow.backends.c.plan import Plan, flow_of, groups_of, plan_memory
+from edgeflow.backends.c.ports import Port, port_of
 from edgeflow.backends.c.rows import InterpolatedSoftmaxKernel, SoftmaxKernel
 from edgeflow.board import Core
 from edgeflow.ir.graph import Graph
-from edgeflow.ir.types import Affine, Dyadic, Label, TensorType
 from edgeflow.ops.requant import Rounding
 from edgeflow.passes.unsigned import unsigned
 from edgeflow.render import Identifiers, identifier, render
 from edgeflow.semantics.serialize import graph_digest
 from edgeflow.semantics.verify import verify
-
-
-@dataclass(frozen=True)
-class Port:
-    """An input or output in the arena, `offset` bytes from its start; real = scale * (unit - zero_point).
-
-    `scale` is a C literal; "" where the unit differs by channel.
-    """
-
-    title: str
-    ident: str
-    offset: int
-    ctype: str
-    elements: int
-    shape: str
-    lo: int
-    hi: int
-    meaning: str
-    scale: str
-    zero_point: str
-
-    @property
-    def least(self) -> str:
-        """The C literal of the lowest value."""
-        return literal(self.lo)
 
 
 @dataclass(frozen=True)
@@ -82,6 +56,12 @@ class Model:
     def ports(self) -> tuple[Port, ...]:
         """Inputs, then outputs."""
         return (*self.inputs, *self.outputs)
+
+    @property
+    def rounds(self) -> str:
+        """The floating type in which inputs are rounded to integers; "" where no input is."""
+        kinds = {one.scaling.kind for one in self.inputs if one.scaling}
+        return max(kinds, key=("float", "double").index, default="")
 
     @property
     def arena_sizeof(self) -> int:
@@ -192,10 +172,6 @@ _TAKEN = (
 """Headers of the C library, and names that CMake and the project around the model use."""
 
 
-_FLOAT_EXPONENT = 126
-"""The smallest normal number of a C float is 2^-126."""
-
-
 def public_prefix(name: str) -> str:
     """The prefix of every public C name, and the stem of the model's files: no header's name, no build target's."""
     prefix = identifier(name)
@@ -205,14 +181,17 @@ def public_prefix(name: str) -> str:
 def _model(graph: Graph, digest: str, prefix: str, lowered: Lowered, plan: Plan, kernels: tuple[Kernel, ...]) -> Model:
     sources, results = Identifiers(), Identifiers()
     inputs = tuple(
-        _port(one.name, f"in_{sources.of(one.name)}", one.type, one.label, lowered.buffers[one.name], plan)
+        port_of(
+            one.name, f"in_{sources.of(one.name)}", one.type, one.label, lowered.buffers[one.name], plan.row(one.name)
+        )
         for one in graph.inputs
     )
     outputs: list[Port] = []
     for one in graph.outputs:
         tensor = graph.tensor(one.tensor)
         buffer = lowered.buffer(output_key(one.name))
-        outputs.append(_port(one.name, f"out_{results.of(one.name)}", tensor.type, tensor.label, buffer, plan))
+        ident, offset = f"out_{results.of(one.name)}", plan.row(buffer.tensor)
+        outputs.append(port_of(one.name, ident, tensor.type, tensor.label, buffer, offset))
     widest = max(one.ctype.size for one in lowered.buffers.values())
     softmaxes = [kernel for kernel in kernels if isinstance(kernel, SoftmaxKernel)]
     return Model(
@@ -230,45 +209,6 @@ def _model(graph: Graph, digest: str, prefix: str, lowered: Lowered, plan: Plan,
         exponential=any(kernel.table is None for kernel in softmaxes),
         interpolated=any(isinstance(kernel, InterpolatedSoftmaxKernel) for kernel in kernels),
     )
-
-
-def _port(name: str, ident: str, kind: TensorType, label: Label, buffer: Buffer, plan: Plan) -> Port:
-    scale, zero_point = _constants(label)
-    return Port(
-        title=name,
-        ident=ident,
-        offset=plan.row(buffer.tensor),
-        ctype=buffer.ctype.name,
-        elements=kind.size,
-        shape="x".join(str(axis) for axis in kind.shape),
-        lo=kind.lo,
-        hi=kind.hi,
-        meaning=_meaning(label),
-        scale=scale,
-        zero_point=zero_point,
-    )
-
-
-def _meaning(label: Label) -> str:
-    match label:
-        case Dyadic(int() as frac):
-            return f"one unit is 2^{-frac}"
-        case Dyadic():
-            return f"one unit is {label}"
-        case Affine(scale, zero_point):
-            distance = f"unit {'-' if zero_point > 0 else '+'} {abs(zero_point)}"
-            return f"real value = {scale!r} * " + (f"({distance})" if zero_point else "unit")
-
-
-def _constants(label: Label) -> tuple[str, str]:
-    """Scale and zero point of a label as C literals; empty where no single float holds the scale."""
-    match label:
-        case Dyadic(int() as frac) if -_FLOAT_EXPONENT <= frac <= _FLOAT_EXPONENT:
-            return f"{2.0**-frac!r}f", "0"
-        case Affine(scale, zero_point):
-            return f"{scale!r}f", f"({zero_point})" if zero_point < 0 else f"{zero_point}"
-        case _:
-            return "", ""
 
 
 def _helpers(kernels: tuple[Kernel, ...]) -> tuple[Helper, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgeflow.backends.c.emit import Emitted
+from edgeflow.backends.c.emit import Emitted, Model
 from edgeflow.board import Boot, McuBoard, Region, RegionKind
 from edgeflow.render import identifier, render
 from edgeflow.toolchain.qemu import ICOUNT_SHIFT, MACHINES
@@ -45,7 +45,7 @@ def firmware_files(emitted: Emitted, board: McuBoard, stack: int) -> dict[str, b
         f"model/{model.prefix}.c": emitted.source,
         "src/main.c": render("firmware/main.c.j2", **shared),
         "src/startup.c": render("firmware/startup.c.j2", **shared),
-        "memory.ld": _memory(board, stack),
+        "memory.ld": _memory(model, board, stack),
         "CMakeLists.txt": render("firmware/CMakeLists.txt.j2", **shared),
         "arm-none-eabi.cmake": render("firmware/arm-none-eabi.cmake.j2"),
         "verify/host.c": render("firmware/host.c.j2", **shared),
@@ -63,15 +63,16 @@ def firmware_files(emitted: Emitted, board: McuBoard, stack: int) -> dict[str, b
             icount_shift=ICOUNT_SHIFT,
             traps_unaligned=board.core.traps_unaligned,
         )
-        files["verify/qemu.ld"] = _emulated_memory(board, stack)
+        files["verify/qemu.ld"] = _emulated_memory(model, board, stack)
     return {name: text.encode("ascii", "backslashreplace") for name, text in files.items()}
 
 
-def _memory(board: McuBoard, stack: int) -> str:
+def _memory(model: Model, board: McuBoard, stack: int) -> str:
     regions = [_link_region(one, one.kind is not RegionKind.RAM) for one in board.memories]
     boot = next((identifier(one.name) for one in board.memories if one.kind is RegionKind.BOOT), None)
     return render(
         "firmware/memory.ld.j2",
+        model=model,
         board=board,
         emulated=False,
         regions=regions,
@@ -82,7 +83,7 @@ def _memory(board: McuBoard, stack: int) -> str:
     )
 
 
-def _emulated_memory(board: McuBoard, stack: int) -> str:
+def _emulated_memory(model: Model, board: McuBoard, stack: int) -> str:
     emulator = MACHINES[board.core.qemu_machine]
     flash, ram = board.flash_regions[0], board.ram_regions[0]
     regions = (
@@ -91,6 +92,7 @@ def _emulated_memory(board: McuBoard, stack: int) -> str:
     )
     return render(
         "firmware/memory.ld.j2",
+        model=model,
         board=board,
         emulated=True,
         machine=emulator.name,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from edgeflow import __version__
 from edgeflow.artifacts import fill
 from edgeflow.backends.artefact import package
 from edgeflow.backends.c.backend import CBackend, COptions
@@ -20,7 +21,8 @@ from edgeflow.ir.types import Affine, Dyadic, Label, TensorType, frozen_array
 from edgeflow.ops.dense import Dense
 from edgeflow.ops.transpose import Transpose
 from edgeflow.semantics.builder import GraphBuilder
-from edgeflow.toolchain import qemu
+from edgeflow.semantics.serialize import graph_digest
+from edgeflow.toolchain import elf, qemu
 from tests.conftest import NeedTool
 from tests.graphs import UNIT, extreme_inputs, random_graph
 
@@ -54,12 +56,12 @@ def test_the_source_is_c99_and_cpp_without_a_warning(seed: int, tmp_path: Path, 
     subprocess.run([gxx, *as_cpp, "-x", "c++", "-c", source, "-o", tmp_path / "cpp.o"], check=True)
 
 
-def test_the_source_includes_nothing_but_stdint_and_string(tmp_path: Path) -> None:
+def test_the_source_includes_nothing_but_stdint_stddef_and_string(tmp_path: Path) -> None:
     for seed in range(20):
         emit(tmp_path, seed)
         for path in (tmp_path / "model").iterdir():
             included = {line for line in path.read_text().splitlines() if line.startswith("#include <")}
-            assert included <= {"#include <stdint.h>", "#include <string.h>"}
+            assert included <= {"#include <stdint.h>", "#include <stddef.h>", "#include <string.h>"}
             path.unlink()
 
 
@@ -67,6 +69,40 @@ def test_the_prefix_option_starts_every_public_name(tmp_path: Path) -> None:
     emit(tmp_path, 2, prefix="My Net")
     header = (tmp_path / "model" / "my_net.h").read_text()
     assert "void my_net_run(my_net_arena_t *arena" in header
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "broken"),
+    [
+        ("data[4]", "data[5]", "moved_in_x_is_as_planned"),
+        ("uint8_t bytes[", "uint8_t bytes[8 + ", "arena_is_as_planned"),
+    ],
+)
+def test_a_header_of_another_plan_does_not_compile(
+    old: str, new: str, broken: str, tmp_path: Path, need_tool: NeedTool
+) -> None:
+    files = C.emit(moved(Dyadic(7)), load_board("rpi-pico"), COptions()).files
+    (tmp_path / "moved.c").write_bytes(files["model/moved.c"])
+    (tmp_path / "moved.h").write_text(files["model/moved.h"].decode().replace(old, new))
+    source, made = tmp_path / "moved.c", tmp_path / "moved.o"
+    done = subprocess.run([need_tool("gcc"), "-c", source, "-o", made], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert broken in done.stderr
+
+
+@pytest.mark.parametrize("board", ["rpi-pico", "nucleo-f446re"])
+def test_the_version_is_in_the_image_and_takes_no_ram(board: str, tmp_path: Path, need_tool: NeedTool) -> None:
+    need_tool("arm-none-eabi-gcc")
+    artefact = emit(tmp_path, 3, board, prefix="net")
+    (tmp_path / "work").mkdir()
+    C.build(artefact, "qemu", tmp_path / "work")
+    for name in ("firmware.elf", "verify.elf"):
+        (symbol,) = [one for one in elf.read_sizes(tmp_path / "work" / name).symbols if one.name == "net_version"]
+        assert not symbol.writable
+        assert symbol.size < 64
+        text = f"edgeflow {__version__}, graph {graph_digest(artefact.graph)[:16]}\0"
+        assert symbol.size == len(text)
+        assert text.encode() in (tmp_path / "work" / name).read_bytes()
 
 
 UNITS = {
