@@ -20,6 +20,8 @@ look() {
     has arm-none-eabi-gcc || need "gcc-arm-none-eabi" "firmware for the boards"
     has_newlib || need "libnewlib-arm-none-eabi" "firmware for the boards"
     has qemu-system-arm || need "qemu-system-arm" "running firmware without the board"
+    has clang || need "clang" "the check that a second compiler finds nothing in the C code"
+    has cppcheck || need "cppcheck" "the checks of the C code by cppcheck and MISRA's rules"
     has cmake || need "cmake" "building a firmware project with CMake"
 }
 

@@ -205,7 +205,7 @@ class TwoStage(_Byte):
         shift = "(int32_t)c[2]" if self.shift is None else str(self.shift)
         return [
             *lines,
-            "v += (int32_t)(((int64_t)v * (int32_t)c[0] + 0x80000000) >> 32);",
+            "v += (int32_t)(((int64_t)v * (int32_t)c[0] + INT64_C(2147483648)) >> 32);",
             "v += (v >> 31) + (int32_t)c[1];",
             f"v >>= {shift};",
             _saturate_c(self.signed, self.bits),

@@ -1,0 +1,105 @@
+"""Compilers and cppcheck find nothing in the text of generated models, and MISRA's rules but for what is listed."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edgeflow.backends.c.emit import Emitted, emit_model
+from edgeflow.board import Core
+from edgeflow.frontends import load_model
+from edgeflow.passes import simplify
+from tests.backends.c import zoo
+from tests.backends.c.misra import DEVIATIONS, SHIFTS
+from tests.conftest import NeedTool
+
+KINDS = (Core.CORTEX_M0PLUS, Core.CORTEX_M4F)
+"""Plain C, and C around functions in assembly; slow tests take every core."""
+WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wundef", "-pedantic", "-Werror")
+NEWLIB = ("-isystem", "/usr/include/newlib")
+_ARM_CLANG = ("-Wno-sign-conversion", "-Wno-unknown-attributes", "-Wno-overlength-strings")
+"""clang's arm_acle.h has other signs than gcc's, clang knows no `noipa`, and a function in assembly is a long text."""
+CHECKS = ("--quiet", "--std=c99", "--enable=warning,style,performance,portability", "--template={id}|{file}:{line}")
+EVERY = [pytest.param(core, marks=() if core in KINDS else pytest.mark.slow) for core in Core]
+AMOUNTS = [pytest.param(zoo.covering, id="few"), pytest.param(zoo.models, id="all", marks=pytest.mark.slow)]
+Amount = Callable[[Core], dict[str, Emitted]]
+
+
+@pytest.mark.parametrize("amount", AMOUNTS)
+@pytest.mark.parametrize("core", EVERY)
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+@pytest.mark.parametrize("language", [("-std=c99",), ("-x", "c++")], ids=["c99", "c++"])
+def test_no_compiler_warns(
+    core: Core, compiler: str, language: tuple[str, ...], amount: Amount, tmp_path: Path, need_tool: NeedTool
+) -> None:
+    sources = zoo.write(tmp_path, amount(core))
+    flags = (*WARNINGS, "-Wdouble-promotion") if compiler == "gcc" else WARNINGS
+    assert clean([need_tool(compiler), "-fsyntax-only", *language, *flags, *sources]) == ""
+
+
+@pytest.mark.parametrize("amount", AMOUNTS)
+@pytest.mark.parametrize("core", EVERY)
+def test_the_cores_own_compiler_does_not_warn(core: Core, amount: Amount, tmp_path: Path, need_tool: NeedTool) -> None:
+    sources = zoo.write(tmp_path, amount(core))
+    command = [need_tool("arm-none-eabi-gcc"), *core.gcc_flags, "-fsyntax-only", "-std=c99", *WARNINGS]
+    assert clean([*command, *sources]) == ""
+
+
+@pytest.mark.skipif(not Path(NEWLIB[1]).is_dir(), reason="newlib's headers lie elsewhere")
+def test_clang_assembles_what_gcc_does(tmp_path: Path, need_tool: NeedTool) -> None:
+    target = ("--target=thumbv7em-none-eabi", "-mcpu=cortex-m4", "-mfpu=fpv4-sp-d16", "-mfloat-abi=softfp", *NEWLIB)
+    for source in zoo.write(tmp_path, zoo.covering(Core.CORTEX_M4F)):
+        out = ("-O1", "-c", source, "-o", tmp_path / "made.o")
+        assert clean([need_tool("clang"), *target, "-std=c99", *WARNINGS, *_ARM_CLANG, *out]) == ""
+
+
+@pytest.mark.parametrize("core", EVERY)
+def test_cppcheck_finds_nothing(core: Core, tmp_path: Path, need_tool: NeedTool) -> None:
+    sources = zoo.write(tmp_path, zoo.covering(core))
+    quiet = [f"--suppress={one}" for one in SHIFTS]
+    assert clean([need_tool("cppcheck"), *CHECKS, *quiet, *sources]) == ""
+
+
+def test_misra_rules_are_kept_or_listed(tmp_path: Path, need_tool: NeedTool) -> None:
+    found = zoo.models(Core.CORTEX_M4F)
+    few = {name: found[name] for name in ("form_0", "form_3", "random_2")}
+    assert unlisted(need_tool("cppcheck"), zoo.write(tmp_path, few)) == set()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("core", Core)
+def test_misra_rules_are_kept_or_listed_by_every_kernel(core: Core, tmp_path: Path, need_tool: NeedTool) -> None:
+    assert unlisted(need_tool("cppcheck"), zoo.write(tmp_path, zoo.covering(core))) == set()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("core", KINDS)
+@pytest.mark.parametrize("model", ["kws_ref_model", "ad01_int8"])
+def test_misra_rules_are_kept_or_listed_by_a_real_model(
+    model: str, core: Core, tmp_path: Path, data: Path, need_tool: NeedTool
+) -> None:
+    made = emit_model(simplify(load_model(data / "models" / f"{model}.tflite")), model, core)
+    assert unlisted(need_tool("cppcheck"), zoo.write(tmp_path, {model: made})) == set()
+
+
+def clean(command: list[str | Path]) -> str:
+    """What a tool says; "" where it finds nothing."""
+    done = subprocess.run([str(one) for one in command], capture_output=True, text=True, check=False)
+    said = f"{done.stdout}{done.stderr}".strip()
+    return said if said or not done.returncode else f"exit code {done.returncode}"
+
+
+def unlisted(cppcheck: str, sources: list[Path]) -> set[str]:
+    """What cppcheck with its MISRA addon finds beyond the list; a file at a time, as models are not linked together."""
+    found: set[str] = set()
+    for source in sources:
+        said = clean([cppcheck, *CHECKS, "--addon=misra", source])
+        found |= {line for line in said.splitlines() if _kind(line) not in (*DEVIATIONS, *SHIFTS)}
+    return found
+
+
+def _kind(line: str) -> str:
+    return line.split("|")[0].removeprefix("misra-c2012-")

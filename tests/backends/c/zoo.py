@@ -1,0 +1,55 @@
+"""Generated models for checks of their text: every form of every op, random graphs, each for every kind of core."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from edgeflow.backends.c.emit import Emitted, emit_model
+from edgeflow.backends.c.kernels import KERNELS
+from edgeflow.board import Core
+from edgeflow.ir.graph import Graph
+from edgeflow.ops.reshape import Reshape
+from edgeflow.passes import simplify
+from tests.crossing import FORMS
+from tests.graphs import random_graph
+
+
+@cache
+def graphs() -> dict[str, Graph]:
+    """Every form that the backend takes, as `build` hands it over, by a C name."""
+    found = {f"form_{number}": simplify(form.graph()) for number, form in enumerate(FORMS)}
+    made = {name: graph for name, graph in found.items() if all(_known(graph))}
+    return made | {f"random_{seed}": random_graph(seed) for seed in range(8)}
+
+
+def _known(graph: Graph) -> Iterator[bool]:
+    return (type(node.op) in KERNELS or isinstance(node.op, Reshape) for node in graph.nodes)
+
+
+@cache
+def models(core: Core) -> dict[str, Emitted]:
+    """All of them as C for a core."""
+    return {name: emit_model(graph, name, core) for name, graph in graphs().items()}
+
+
+def covering(core: Core) -> dict[str, Emitted]:
+    """Few models in which every kernel of `models` is there, and every C function that kernels share."""
+    seen: set[tuple[str, ...]] = set()
+    chosen: dict[str, Emitted] = {}
+    for name, made in models(core).items():
+        parts = {(one.template, *sorted(shared.name for shared in one.shared)) for one in made.kernels}
+        parts |= {("helper", one.name) for one in made.model.helpers}
+        if not parts <= seen:
+            chosen[name] = made
+            seen |= parts
+    return chosen
+
+
+def write(folder: Path, found: dict[str, Emitted]) -> list[Path]:
+    """Their files in a folder; returns the sources."""
+    for name, made in found.items():
+        (folder / f"{name}.h").write_text(made.header)
+        (folder / f"{name}.c").write_text(made.source)
+    return [folder / f"{name}.c" for name in found]
