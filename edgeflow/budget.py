@@ -9,7 +9,7 @@ from edgeflow.backends.protocol import Backend, Remedy
 from edgeflow.board import Board, FpgaBoard, McuBoard, all_boards
 from edgeflow.errors import EdgeflowError
 from edgeflow.ir.graph import Graph
-from edgeflow.resource import Resource, Source, SourceKind, Unit
+from edgeflow.resource import MemoryMap, Resource, Source, SourceKind, Unit
 from edgeflow.units import Bytes, Seconds
 
 
@@ -54,13 +54,14 @@ class BudgetLine:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The answer for one board. `costly` and `remedies` are filled when it does not fit."""
+    """The answer for one board. `costly` and `remedies` are filled when it does not fit, `memory` from estimates."""
 
     board: Board
     lines: tuple[BudgetLine, ...]
     costly: tuple[Resource, ...] = ()
     remedies: tuple[Remedy, ...] = ()
     larger_board: str | None = None
+    memory: MemoryMap | None = None
 
     @property
     def fits(self) -> bool:
@@ -71,6 +72,11 @@ class Verdict:
     def certain(self) -> bool:
         """Whether no estimate lies so close to its limit that its error could turn the answer round."""
         return all(line.certain for line in self.lines)
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether the board lacks memory for it beyond any error of an estimate: building it would be in vain."""
+        return any(not line.fits and line.certain for line in self.lines if line.unit is Unit.BYTES)
 
 
 def judge(board: Board, resources: Iterable[Resource], limits: Limits) -> Verdict:
@@ -146,7 +152,8 @@ def _measured_ram(totals: dict[str, Resource]) -> Resource:
 def early_verdict(backend: Backend, graph: Graph, board: Board, options: object, limits: Limits) -> Verdict:
     """The verdict from estimates, before anything is built; explained when the answer is no."""
     resources = backend.estimate(graph, board, options)
-    return explain(judge(board, resources, limits), backend, graph, options, limits)
+    verdict = replace(judge(board, resources, limits), memory=backend.memory(graph, board, options))
+    return explain(verdict, backend, graph, options, limits)
 
 
 def explain(verdict: Verdict, backend: Backend, graph: Graph, options: object, limits: Limits) -> Verdict:

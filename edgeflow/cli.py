@@ -121,7 +121,7 @@ def check(
     """
     from edgeflow import pipeline
     from edgeflow.board import load_board
-    from edgeflow.report.terminal import show_findings, show_verdict
+    from edgeflow.report.terminal import show_findings, show_memory, show_verdict
 
     chosen = load_board(board) if board else None
     if model.suffix == ".toml":
@@ -144,6 +144,8 @@ def check(
         print_json(answers if len(answers) > 1 else answers[0])
     else:
         for one in found:
+            if not one.verdict.fits:
+                show_memory(open_console(), one.verdict)
             show_verdict(open_console(), one.verdict, follow)
             show_findings(open_console(), one.findings)
     answer(all(one.ok for one in found))
@@ -344,13 +346,21 @@ def build(
     from edgeflow.budget import Limits
     from edgeflow.conformance import compile_and_run
     from edgeflow.report.record import to_json
-    from edgeflow.report.terminal import line, show_compiled, show_verdict
+    from edgeflow.report.terminal import line, show_compiled, show_memory, show_verdict
 
     chosen, options = load_board(board), backend_settings(settings)
     graph = pipeline.open_graph(model, weights, declared)
     original = pipeline.original_file(model)
-    artefact = pipeline.build(graph, chosen, backend, options, output, original=original, force=force)
     checked = pipeline.check(graph, chosen, backend, options, Limits())
+    if checked.verdict.hopeless:
+        if json:
+            print_json({"path": None, **verdict_json(checked.verdict)})
+        else:
+            show_memory(open_console(), checked.verdict)
+            show_verdict(open_console(), checked.verdict)
+            line(open_console(), f"  nothing was written to {output}")
+        answer(False)
+    artefact = pipeline.build(graph, chosen, backend, options, output, original=original, force=force)
     if not json:
         line(open_console(), f"wrote {output}")
     ran = compile_and_run(artefact) if compiled else None
@@ -361,6 +371,7 @@ def build(
         console = open_console()
         if ran is not None:
             show_compiled(console, ran)
+        show_memory(console, checked.verdict)
         given = "--vectors vectors.npz" if original is None else "--data inputs.npz"
         show_verdict(console, checked.verdict, f"edgeflow verify {quoted(output)} {given}")
     answer(checked.ok and (ran is None or ran.bit_exact))

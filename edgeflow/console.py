@@ -178,4 +178,5 @@ def verdict_json(verdict: Any) -> dict[str, object]:
         "costly": to_json(verdict.costly),
         "remedies": to_json(verdict.remedies),
         "larger_board": verdict.larger_board,
+        "memory": to_json(verdict.memory),
     }

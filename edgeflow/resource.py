@@ -53,6 +53,44 @@ class Resource:
     layer: str | None = None
 
 
+@dataclass(frozen=True)
+class Held:
+    """Bytes of memory that something keeps at one moment: rows of a tensor, an accumulator, working memory."""
+
+    what: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A layer's fullest moment: `used` bytes of the arena, by `held`. What lies over one another counts once in `used`.
+
+    `calls`: how many times the layer runs; more than once where rows are streamed.
+    """
+
+    layer: str
+    used: int
+    calls: int
+    held: tuple[Held, ...]
+
+
+@dataclass(frozen=True)
+class MemoryMap:
+    """RAM over time: an arena of `size` bytes, layer by layer in the order of their first runs.
+
+    `lower_bound`: bytes that no placement of this order of runs can do without. Inputs and outputs are in the arena.
+    """
+
+    size: int
+    lower_bound: int
+    moments: tuple[Moment, ...]
+
+    @property
+    def peak(self) -> Moment:
+        """The fullest moment; the earliest of several."""
+        return max(self.moments, key=lambda one: one.used)
+
+
 class Severity(enum.Enum):
     """An ERROR finding means that `emit` would not succeed."""
 

@@ -88,6 +88,37 @@ def test_check_of_a_board_that_is_too_small_says_no_and_names_the_layer(
     assert found.json["costly"][0]["layer"] == "pool1"
 
 
+def test_build_prints_the_map_of_ram_over_time(edgeflow: Command, student: Path, tmp_path: Path) -> None:
+    answer = edgeflow("build", student, "--board", "rpi-pico", "-o", tmp_path / "fw")
+    assert answer.code == 0
+    written, head, *layers = answer.out.splitlines()
+    assert written == f"wrote {tmp_path / 'fw'}"
+    assert re.fullmatch(r"  RAM over time +alive   of an arena of [\d,]+ B", head)
+    bars = [one for one in layers if one.endswith(("#", " peak"))]
+    assert len([one for one in bars if one.endswith(" peak")]) == 1
+    assert all(len(one) <= 80 for one in (head, *bars))
+    assert "  alive at the peak, in '" in answer.out
+    found = edgeflow("build", student, "--board", "rpi-pico", "-o", tmp_path / "fw", "--force", "--json").json["memory"]
+    assert [one["layer"] for one in found["moments"]] == [one.split()[0] for one in bars]
+    assert found["lower_bound"] <= max(one["used"] for one in found["moments"]) <= found["size"]
+
+
+def test_build_for_a_board_that_is_too_small_stops_with_the_map(
+    edgeflow: Command, student: Path, data: Path, tmp_path: Path
+) -> None:
+    board = data / "boards" / "tiny-1k.toml"
+    answer = edgeflow("build", student, "--board", board, "-o", tmp_path / "fw")
+    assert answer.code == 1
+    order = ["RAM over time", " peak\n", "alive at the peak, in '", "DOES NOT FIT   RAM is ", "halve the channels of"]
+    places = [answer.out.index(one) for one in (*order, "a larger board: stm32f103c8")]
+    assert places == sorted(places)
+    assert answer.out.endswith(f"  nothing was written to {tmp_path / 'fw'}\n")
+    assert not (tmp_path / "fw").exists()
+    found = edgeflow("build", student, "--board", board, "-o", tmp_path / "fw", "--json")
+    assert (found.code, found.json["path"], found.json["fits"]) == (1, None, False)
+    assert found.json["memory"]["moments"]
+
+
 def test_a_limit_of_the_users_own_can_say_no(edgeflow: Command, student: Path) -> None:
     answer = edgeflow("check", student, "--board", "rpi-pico", "--latency", "1 ms")
     assert answer.code == 1
@@ -358,6 +389,7 @@ def test_a_stack_larger_than_the_board_does_not_fit(edgeflow: Command, student: 
     answer = edgeflow("build", student, "--board", "rpi-pico", "-o", tmp_path / "fw", "--set", "stack=1000000")
     assert answer.code == 1
     assert "DOES NOT FIT   RAM is 7" in answer.out
+    assert not (tmp_path / "fw").exists()
     answer = edgeflow("check", student, "--board", "rpi-pico", "--set", "stack=-8")
     assert answer.err == "error: backend c: stack is -8; it must be a multiple of 8 from 0 to 16777216 bytes\n"
 

@@ -12,7 +12,7 @@ from edgeflow.board import Board, McuBoard
 from edgeflow.errors import Unsupported
 from edgeflow.ir.graph import Graph
 from edgeflow.ir.types import IntArray
-from edgeflow.resource import Finding, Resource
+from edgeflow.resource import Finding, MemoryMap, Resource
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,10 @@ class Backend(Protocol):
 
     def remedies(self, graph: Graph, board: Board, options: object) -> tuple[Remedy, ...]:
         """Changes to the model that would lower its largest costs."""
+        ...
+
+    def memory(self, graph: Graph, board: Board, options: object) -> MemoryMap | None:
+        """RAM over time, where the backend plans it itself."""
         ...
 
     def emit(self, graph: Graph, board: Board, options: object) -> Bundle:

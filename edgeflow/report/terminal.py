@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -97,6 +98,42 @@ def show_verdict(console: Console, verdict: Verdict, next_command: str | None = 
     names = ", ".join(f"{one.name} {_over(one.used, one.available or 0.0, one.unit.value)}" for one in failing)
     console.print(Text.assemble(("  DOES NOT FIT", "bold red"), f"   {names}{doubt}"), soft_wrap=True)
     _show_cost(console, verdict)
+
+
+_NAME, _BAR, _MOST_MOMENTS = 24, 30, 40
+_TOGETHER = "\N{NO-BREAK SPACE}"
+
+
+def show_memory(console: Console, verdict: Verdict) -> None:
+    """The map of RAM over time: a line and a bar a layer, and what is alive at the fullest moment."""
+    memory = verdict.memory
+    if memory is None or not memory.moments:
+        return
+    peak = memory.peak
+    rows = [["RAM over time", "alive", f"of an arena of {memory.size:,} B"]]
+    chosen = memory.moments
+    if len(chosen) > _MOST_MOMENTS:
+        least = sorted((one.used for one in chosen), reverse=True)[_MOST_MOMENTS - 1]
+        chosen = tuple(one for one in chosen if one.used >= least)[:_MOST_MOMENTS]
+    for one in chosen:
+        bar = "#" * max(1, round(_BAR * one.used / memory.size))
+        rows.append([shortened(one.layer, _NAME), f"{one.used:,} B", bar + (" peak" if one is peak else "")])
+    table(console, rows, right=frozenset({1}))
+    if len(chosen) < len(memory.moments):
+        line(console, f"  and {len(memory.moments) - len(chosen)} layers that need less")
+    held = [f"{shortened(one.what, _NAME)} {one.size:,} B".replace(" ", _TOGETHER) for one in peak.held]
+    line(console, f"  alive at the peak, in '{shortened(peak.layer, _NAME)}':")
+    for text in textwrap.wrap(", ".join(held), 74, break_long_words=False, break_on_hyphens=False):
+        line(console, f"    {text.replace(_TOGETHER, ' ')}")
+    if any(one.calls > 1 for one in memory.moments):
+        line(console, "  layers run by rows, in turn: each line is a layer's fullest moment")
+    line(console, f"  no plan for this order of calls needs less than {memory.lower_bound:,} B")
+    line(console, "")
+
+
+def shortened(text: str, most: int) -> str:
+    """A name of at most `most` characters: its two ends."""
+    return text if len(text) <= most else f"{text[: most // 2 - 1]}..{text[-(most - most // 2 - 1) :]}"
 
 
 def _over(used: float, available: float, unit: str) -> str:

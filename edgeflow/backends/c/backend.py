@@ -14,6 +14,7 @@ from edgeflow.backends.c.emit import Emitted, emit_model
 from edgeflow.backends.c.estimate import estimate, latency, remedies
 from edgeflow.backends.c.firmware import COMPILE_FLAGS, LINK_FLAGS, firmware_files
 from edgeflow.backends.c.kernels import KERNELS
+from edgeflow.backends.c.memory import memory_map
 from edgeflow.backends.protocol import (
     NO_MICROCONTROLLER,
     OTHER_BACKEND,
@@ -32,7 +33,7 @@ from edgeflow.ops.conv import Conv
 from edgeflow.ops.maxpool import MaxPool
 from edgeflow.ops.reshape import Reshape
 from edgeflow.ops.sumpool import SumPool
-from edgeflow.resource import Finding, Resource, Severity, Source, SourceKind, Unit
+from edgeflow.resource import Finding, MemoryMap, Resource, Severity, Source, SourceKind, Unit
 from edgeflow.toolchain import elf, gcc, qemu
 from edgeflow.toolchain.process import Limits, check, run
 
@@ -92,6 +93,10 @@ class CBackend:
     def remedies(self, graph: Graph, board: Board, options: object) -> tuple[Remedy, ...]:
         """What halving the costliest layers would save."""
         return remedies(graph, microcontroller(board), cast(COptions, options).stack)
+
+    def memory(self, graph: Graph, board: Board, options: object) -> MemoryMap | None:
+        """The arena, layer by layer."""
+        return memory_map(emit_model(graph, core=microcontroller(board).core))
 
     def emit(self, graph: Graph, board: Board, options: object) -> Bundle:
         """The firmware project."""

@@ -19,7 +19,7 @@ from edgeflow.board import Board, FpgaBoard
 from edgeflow.errors import MissingTool, ToolFailed, Unsupported
 from edgeflow.ir.graph import Graph
 from edgeflow.ir.types import IntArray
-from edgeflow.resource import Finding, Resource, Severity
+from edgeflow.resource import Finding, MemoryMap, Resource, Severity
 from edgeflow.toolchain import gxx
 from edgeflow.toolchain.process import Limits, check, run
 
@@ -59,6 +59,10 @@ class Hls4mlBackend:
     def remedies(self, graph: Graph, board: Board, options: object) -> tuple[Remedy, ...]:
         """What sharing multipliers, or halving the costliest layers, would leave."""
         return remedies(_lowered(graph, options), _fpga(board), cast(Hls4mlOptions, options))
+
+    def memory(self, graph: Graph, board: Board, options: object) -> MemoryMap | None:
+        """Nothing is kept in a memory of the processor's."""
+        return None
 
     def emit(self, graph: Graph, board: Board, options: object) -> Bundle:
         """The Vitis project. Raises MissingTool without hls4ml."""

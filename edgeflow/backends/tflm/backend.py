@@ -23,7 +23,7 @@ from edgeflow.board import Board, McuBoard
 from edgeflow.errors import ToolFailed, Unsupported
 from edgeflow.ir.graph import Graph
 from edgeflow.ir.types import IntArray
-from edgeflow.resource import Finding, Resource, Severity, Source, SourceKind, Unit
+from edgeflow.resource import Finding, MemoryMap, Resource, Severity, Source, SourceKind, Unit
 from edgeflow.toolchain import elf, microlite, qemu, tflm
 
 MODEL = "model.tflite"
@@ -82,6 +82,10 @@ class TflmBackend:
         """What halving the costliest layers would save."""
         chosen = cast(TflmOptions, options)
         return remedies(_model(graph, chosen), chosen_build(chosen.kernels, microcontroller(board)))
+
+    def memory(self, graph: Graph, board: Board, options: object) -> MemoryMap | None:
+        """The interpreter plans its arena when it starts."""
+        return None
 
     def emit(self, graph: Graph, board: Board, options: object) -> Bundle:
         """The model, as a file and as C, and a program around it. Raises MissingTool without TFLite's schema."""
