@@ -46,7 +46,7 @@ def test_every_layer_has_its_moment_within_the_arena(seed: int, core: Core) -> N
 
 
 def test_the_memory_that_a_kernel_works_in_is_there() -> None:
-    made = emit_model(simplify(next(form for form in FORMS if form.op == "Dense").graph()), core=Core.CORTEX_M4F)
+    made = emit_model(simplify(next(form for form in FORMS if form.op == "Conv").graph()), core=Core.CORTEX_M4F)
     (kernel, moment), *_ = zip(made.kernels, memory_map(made).moments, strict=True)
     assert kernel.scratch
     assert Held("working memory", 4 * kernel.scratch) in moment.held
