@@ -67,17 +67,18 @@ class CoreCost:
 
 @dataclass(frozen=True)
 class DspCost:
-    """Instructions of the DSP layers: for each multiplication of a tile product of positions or of one vector, for each
-    value of a vector that is spread to 16 bits, for each position and each of its values that are gathered, for each
-    run of values where a position has more, and more so where it may lie beside the input; for each value of a run that
-    is copied, for each row that is copied with its padding, and each byte of it; for each tap and each result of a
-    depthwise function, for each result of a product.
+    """Instructions of the DSP layers: for each multiplication of a tile product of positions, of a vector spread
+    before, of a vector's bytes; for each value of a vector that is spread to 16 bits, for each position and each of
+    its values that are gathered, for each run of values where a position has more, and more so where it may lie beside
+    the input; for each value of a run that is copied, for each row that is copied with its padding, and each byte of
+    it; for each tap and each result of a depthwise function, for each result of a product.
 
     Fitted to what `make bench-mcu` counts under QEMU; `stack` in bytes, more where there are convolutions.
     """
 
     per_product: float = 0.72
-    per_dense_product: float = 0.85
+    per_spread_product: float = 0.85
+    per_dense_product: float = 0.98
     per_spread: float = 1.5
     per_position: float = 18.0
     per_gathered: float = 1.0

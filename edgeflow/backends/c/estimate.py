@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from edgeflow.backends.c.cost import DSP, CoreCost, core_cost
 from edgeflow.backends.c.ctypes import INT64
+from edgeflow.backends.c.dsp.dense import DspDenseKernel
 from edgeflow.backends.c.dsp.layers import DepthwiseKernel, TileKernel
 from edgeflow.backends.c.elements import ElementKernel
 from edgeflow.backends.c.emit import Emitted, emit_model, shared_of
@@ -71,7 +72,7 @@ def _code(kernel: Kernel, cost: CoreCost) -> int:
 
 def _step_code(kernel: Kernel, cost: CoreCost) -> int:
     match kernel:
-        case TileKernel() | DepthwiseKernel():
+        case TileKernel() | DepthwiseKernel() | DspDenseKernel():
             return DSP.code_per_layer
         case WindowKernel():
             return cost.code_per_window_step
@@ -101,7 +102,7 @@ def _ram(emitted: Emitted, arena: int, cost: CoreCost, stack: int) -> int:
 
 
 def _dsp_stack(kernel: Kernel) -> int:
-    if not isinstance(kernel, TileKernel | DepthwiseKernel):
+    if not isinstance(kernel, TileKernel | DepthwiseKernel | DspDenseKernel):
         return 0
     return DSP.stack if kernel.by_rows is None else DSP.stack_window
 
@@ -115,7 +116,7 @@ def _pointers(kernel: Kernel) -> int:
 def _instructions(kernel: Kernel, step: Step, graph: Graph, cost: CoreCost) -> float:
     if step.node is None:
         return 20.0 + graph.tensor(step.copies or "").type.size / 2
-    if isinstance(kernel, TileKernel | DepthwiseKernel):
+    if isinstance(kernel, TileKernel | DepthwiseKernel | DspDenseKernel):
         return cost.per_call + _dsp(kernel)
     if isinstance(kernel, MoveKernel):
         return cost.per_call + _moved(kernel, cost)
@@ -124,16 +125,17 @@ def _instructions(kernel: Kernel, step: Step, graph: Graph, cost: CoreCost) -> f
     )
 
 
-def _dsp(kernel: TileKernel | DepthwiseKernel) -> float:
+def _dsp(kernel: TileKernel | DepthwiseKernel | DspDenseKernel) -> float:
     """Instructions of a layer that the DSP instructions make."""
     results = kernel.y.elements
+    if isinstance(kernel, DspDenseKernel):
+        each = DSP.per_spread_product if kernel.spread else DSP.per_dense_product
+        made = results * (DSP.per_product_result + each * kernel.values)
+        return made + kernel.rows * DSP.per_spread * (kernel.values if kernel.scratch else 0)
     if isinstance(kernel, DepthwiseKernel):
         taps = kernel.geometry.k_h * kernel.geometry.k_w
         return results * (DSP.per_depthwise_result + DSP.per_tap * taps)
     positions = results // kernel.outputs
-    if kernel.geometry is None:
-        each = DSP.per_dense_product * kernel.values + DSP.per_product_result
-        return results * each + positions * DSP.per_spread * kernel.values
     made = results * (DSP.per_product_result + DSP.per_product * kernel.values)
     return made + positions * _gathered(kernel, kernel.geometry) + _padded_lines(kernel, kernel.geometry)
 

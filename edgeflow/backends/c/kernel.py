@@ -56,7 +56,8 @@ class Shared:
 class Kernel:
     """One layer function of the generated source. `what` is its comment, `template` the loop nest.
 
-    `by_rows` None: it reads and writes whole tensors. `scratch`: words of working memory.
+    `by_rows` None: it reads and writes whole tensors, and `reuse` says whether the result may lie over an input.
+    `scratch`: words of working memory.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Kernel:
     own_tables: tuple[Table, ...] = ()
     uses_string: bool = False
     by_rows: RowForm | None = None
+    reuse: Reuse = Reuse.NEVER
     scratch: int = 0
     shared: tuple[Shared, ...] = ()
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from edgeflow.backends.c.ctypes import Table, table
-from edgeflow.backends.c.dsp import layers
+from edgeflow.backends.c.dsp import dense, layers
 from edgeflow.backends.c.elements import make_element
 from edgeflow.backends.c.epilogue import POINTWISE
 from edgeflow.backends.c.kernel import Context, Kernel, Maker, accumulator, bias_of, epilogue_of, finished
@@ -81,7 +81,7 @@ SpecialMaker = Callable[[Step, Node, str, Context, tuple[Buffer, ...], Buffer], 
 
 SPECIAL: Mapping[type, tuple[SpecialMaker, ...]] = {
     Conv: (layers.make_conv,),
-    Dense: (layers.make_dense,),
+    Dense: (dense.make_dense,),
 }
 """Makers that are asked before the plain ones, the first that can makes the kernel."""
 

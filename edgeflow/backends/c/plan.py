@@ -96,7 +96,7 @@ def _tensor(size: int, alignment: int, shape: Shape) -> Tensor:
 def _read(kernel: Kernel, index: int, tensor: Tensor, shape: Shape, name: str) -> Read:
     """By rows, where the tensor lies in rows as the kernel sees them."""
     if kernel.by_rows is None:
-        return Read(name)
+        return Read(name, None, kernel.reuse)
     same = (shape[0] if len(shape) > 1 else 1) == tensor.rows
     return Read(name, kernel.by_rows.windows[index] if same else None, kernel.by_rows.reuse if same else Reuse.NEVER)
 

@@ -1,4 +1,4 @@
-"""Conv and Dense for cores with the DSP instructions: layers around tile products and depthwise functions."""
+"""Convolutions for cores with the DSP instructions: layers around tile products and depthwise functions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgeflow.backends.c.dsp.depthwise import Depthwise
 from edgeflow.backends.c.dsp.depthwise_forms import per_channel
 from edgeflow.backends.c.dsp.gather import LARGEST_STEP, Gather, code_bytes
 from edgeflow.backends.c.dsp.gather import source as gather_source
-from edgeflow.backends.c.dsp.requantize import SHIFTS
+from edgeflow.backends.c.dsp.request import ends_of, requant_of, shifts_of, tile_bytes
 from edgeflow.backends.c.dsp.tile import STORE_REACH, Tile, calls, source, split
 from edgeflow.backends.c.dsp.tile_forms import requantization
 from edgeflow.backends.c.dsp.tile_weights import NOTHING, order, pack
@@ -52,7 +52,7 @@ class Product:
 
 @dataclass(frozen=True, kw_only=True)
 class TileKernel(Kernel):
-    """A matrix product of gathered positions: a convolution, or (without a geometry) a fully connected layer.
+    """A convolution: a matrix product of gathered positions.
 
     `run` values of a position lie side by side in a row of the input; `signed` says how bytes are spread. `gathers` are
     the functions that do, by the number of positions, from words `step` bytes apart. `line`: bytes of a padded row that
@@ -62,7 +62,7 @@ class TileKernel(Kernel):
     product: Product
     values: int
     outputs: int
-    geometry: Geometry | None
+    geometry: Geometry
     run: int
     signed: bool
     pad_value: int = 0
@@ -111,7 +111,7 @@ def make_conv(
 ) -> Kernel | None:
     """The kernel of a Conv where the core and the numbers allow one; else None."""
     op = cast(Conv, node.op)
-    requant = _requant(step, inputs, y, context)
+    requant = requant_of(step, inputs, y, context)
     if requant is None:
         return None
     geometry = geometry_of(op, context.shapes[node.inputs[0]], node.type.shape)
@@ -121,57 +121,6 @@ def make_conv(
     if op.groups > 1 or geometry.dilation_w > 1:
         return None
     return _convolution(layer)
-
-
-def make_dense(
-    step: Step, node: Node, name: str, context: Context, inputs: tuple[Buffer, ...], y: Buffer
-) -> Kernel | None:
-    """The kernel of a Dense where the core and the numbers allow one; else None."""
-    op = cast(Dense, node.op)
-    requant = _requant(step, inputs, y, context)
-    if requant is None:
-        return None
-    together = 2 if op.weight.shape[1] >= 4 else 1
-    product, shared = _product(name, context, op.weight.T, op.bias, requant, _ends(node, context), (1,), together)
-    if product is None:
-        return None
-    return TileKernel(
-        name=name,
-        layer=node.layer,
-        what=f"dense {op.weight.shape[0]} -> {op.weight.shape[1]}, requantize",
-        template="DspDense",
-        inputs=inputs,
-        y=y,
-        own_tables=(product.weight,),
-        scratch=product.words,
-        shared=shared,
-        uses_string=True,
-        product=product,
-        values=op.weight.shape[0],
-        outputs=op.weight.shape[1],
-        geometry=None,
-        run=op.weight.shape[0],
-        signed=inputs[0].ctype.name == "int8_t",
-        rows=node.type.size // op.weight.shape[1],
-    )
-
-
-def _requant(step: Step, inputs: tuple[Buffer, ...], y: Buffer, context: Context) -> Requant | None:
-    """The one Requant behind a layer of bytes."""
-    fused = [one.op for one in step.fused]
-    bytes_only = inputs[0].ctype.size == y.ctype.size == 1
-    if not context.core.has_dsp or not bytes_only or len(fused) != 1 or not isinstance(fused[0], Requant):
-        return None
-    return fused[0]
-
-
-def _ends(node: Node, context: Context) -> tuple[int, int]:
-    """The interval of the input's values, padding included."""
-    bounds = context.bounds[node.inputs[0]]
-    ends = [int(bounds.lo.min()), int(bounds.hi.max())]
-    if isinstance(node.op, Conv) and any(map(any, node.op.pads)):
-        ends.append(node.op.pad_value)
-    return min(ends), max(ends)
 
 
 def _product(
@@ -185,7 +134,7 @@ def _product(
     together: int,
 ) -> tuple[Product | None, tuple[Shared, ...]]:
     """The tile functions of a layer with weights (outputs, values), and their text."""
-    found = requantization(requant, weights, bias, ends, together, _shifts(context))
+    found = requantization(requant, weights, bias, ends, together, shifts_of(context))
     if found is None:
         return None, ()
     epilogue, constants = found
@@ -208,18 +157,13 @@ def _product(
         tile = replace(tile, name=context.named(f"tile_{count}x{2 * together}", tile))
         arguments = ("scratch", weight.name, "(uint8_t *)y")
         statements[count] = tuple(calls(tile, outputs, arguments, chunk * chunks))
-        shared.append(Shared(tile.name, source(tile), _tile_bytes(tile)))
+        shared.append(Shared(tile.name, source(tile), tile_bytes(tile)))
     return Product(statements, weight, chunk * chunks), tuple(shared)
 
 
 def _divisor(words: int, most: int) -> int:
     """The largest chunk that makes up all words."""
     return next(chunk for chunk in range(most, 0, -1) if words % chunk == 0)
-
-
-def _shifts(context: Context) -> tuple[int, ...]:
-    """The common one first."""
-    return SHIFTS if context.shift is None else (context.shift, *(one for one in SHIFTS if one != context.shift))
 
 
 def common_shift(steps: Sequence[Step]) -> int | None:
@@ -243,13 +187,6 @@ def _largest_shift(requant: Requant) -> int | None:
     return int(np.clip(np.ceil(7 - np.log2(scale.max())) - 1, 0, 31))
 
 
-def _tile_bytes(tile: Tile) -> int:
-    """About the bytes of code of a tile function: its written-out words, and 12 instructions a result."""
-    loads = 1.4 if tile.needs_bank else 0.75
-    each = tile.together * (2 * tile.positions + 1) + loads
-    return round(4 * each * tile.chunk) + 48 * tile.positions * tile.together
-
-
 def _convolution(layer: _Layer) -> Kernel | None:
     op, geometry, signed = layer.op, layer.geometry, layer.signed
     if not (-128 if signed else 0) <= op.pad_value <= (127 if signed else 255):
@@ -259,7 +196,7 @@ def _convolution(layer: _Layer) -> Kernel | None:
     group = min(wanted, geometry.out_h)
     most = min(group * geometry.out_w, STORE_REACH // geometry.out_c + 1)
     positions = [count for count in (4, 2, 1) if count <= most]
-    ends = _ends(layer.node, layer.context)
+    ends = ends_of(layer.node, layer.context)
     product, shared = _product(layer.name, layer.context, weights, op.bias, layer.requant, ends, positions, 1)
     if product is None:
         return None
@@ -327,8 +264,8 @@ def _depthwise(layer: _Layer) -> Kernel | None:
         return None
     weight = op.weight.reshape(geometry.k_h, geometry.k_w, geometry.in_c)
     taps = weight.reshape(-1, geometry.in_c).T
-    ends = _ends(layer.node, layer.context)
-    found = per_channel(layer.requant, taps, op.bias, ends, _shifts(layer.context))
+    ends = ends_of(layer.node, layer.context)
+    found = per_channel(layer.requant, taps, op.bias, ends, shifts_of(layer.context))
     if found is None:
         return None
     epilogue, constants, scale = found

@@ -1,0 +1,260 @@
+"""Fully connected layers for cores with the DSP instructions: input bytes read where they lie, or spread before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeflow.backends.c.ctypes import UINT32, Table
+from edgeflow.backends.c.dsp.dense_forms import nests, pack_groups, shifted, whole_sums
+from edgeflow.backends.c.dsp.dense_tile import MOST_PAIRS, UNIT, DenseTile, call
+from edgeflow.backends.c.dsp.dense_tile import source as dense_source
+from edgeflow.backends.c.dsp.request import ends_of, requant_of, shifts_of, tile_bytes
+from edgeflow.backends.c.dsp.spread import QUICK, spread_source
+from edgeflow.backends.c.dsp.tile import Tile, calls, source, split
+from edgeflow.backends.c.dsp.tile_epilogue import Epilogue
+from edgeflow.backends.c.dsp.tile_forms import requantization
+from edgeflow.backends.c.dsp.tile_weights import NOTHING, ConstantsOf, order, pack
+from edgeflow.backends.c.flow import Reuse
+from edgeflow.backends.c.kernel import Context, Kernel, Shared
+from edgeflow.backends.c.lower import Buffer, Step
+from edgeflow.ir.graph import Node
+from edgeflow.ir.types import IntArray
+from edgeflow.ops.dense import Dense
+from edgeflow.ops.requant import Requant
+
+_WORTH_OUTPUTS, _WORTH_PRODUCTS = 16, 4096
+"""Fewer outputs, or multiplications, do not repay the spreading of the input or long code."""
+_ROOM = 1.25
+"""Spreading may need so many times the RAM of the layer that needs most without it: it saves a tenth of the time."""
+_UNROLLS = (4, 2, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DspDenseKernel(Kernel):
+    """A matrix product over the last axis of `rows` vectors, made by `statements` from x, or from the scratch.
+
+    The scratch is nothing, the bytes of a vector rounded up to whole units (`copied`), or its values spread to 16 bits
+    (`spread`, a number of words; `signed` says how).
+    """
+
+    statements: tuple[str, ...]
+    values: int
+    outputs: int
+    rows: int
+    signed: bool
+    spread: int = 0
+
+    @property
+    def copied(self) -> bool:
+        """Whether the vector's bytes are copied first."""
+        return self.scratch > self.spread
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A Dense and the one Requant behind it; `weights` are (outputs, values)."""
+
+    name: str
+    context: Context
+    signed: bool
+    weights: IntArray
+    bias: IntArray
+    requant: Requant
+    ends: tuple[int, int]
+
+    @property
+    def products(self) -> int:
+        """Multiplications of a vector."""
+        return self.weights.size
+
+
+@dataclass(frozen=True)
+class _Made:
+    """Statements with the functions and the weights that they need, and words of scratch."""
+
+    statements: tuple[str, ...]
+    words: npt.NDArray[np.uint32]
+    shared: tuple[Shared, ...]
+    scratch: int
+    spread: int = 0
+
+
+def make_dense(
+    step: Step, node: Node, name: str, context: Context, inputs: tuple[Buffer, ...], y: Buffer
+) -> Kernel | None:
+    """The kernel of a Dense where the core and the numbers allow one; else None."""
+    op = cast(Dense, node.op)
+    requant = requant_of(step, inputs, y, context)
+    if requant is None:
+        return None
+    signed = inputs[0].ctype.name == "int8_t"
+    layer = _Layer(name, context, signed, op.weight.T, op.bias, requant, ends_of(node, context))
+    made = _spread(layer) if _fits_spread(node, context) and _any_worth(context) else None
+    made = made or _direct(layer)
+    if made is None:
+        return None
+    values, outputs = op.weight.shape
+    return DspDenseKernel(
+        name=name,
+        layer=node.layer,
+        what=f"dense {values} -> {outputs}, requantize",
+        template="DspDense",
+        inputs=inputs,
+        y=y,
+        own_tables=(Table(f"{name}_weight", UINT32, made.words.astype(np.int64)),),
+        uses_string=True,
+        reuse=Reuse.SAME_ROWS if made.scratch else Reuse.NEVER,
+        scratch=made.scratch,
+        shared=made.shared,
+        statements=made.statements,
+        values=values,
+        outputs=outputs,
+        rows=node.type.size // outputs,
+        signed=signed,
+        spread=made.spread,
+    )
+
+
+def _any_worth(context: Context) -> bool:
+    """Whether there is a layer that is faster with its input spread: then the others may share its code."""
+    return any(_worth(node) and _fits_spread(node, context) for node in _nodes(context))
+
+
+def _nodes(context: Context) -> list[Node]:
+    """All fully connected layers."""
+    return [step.node for step in context.lowered.steps if step.node and isinstance(step.node.op, Dense)]
+
+
+def _worth(node: Node) -> bool:
+    values, outputs = cast(Dense, node.op).weight.shape
+    return outputs >= _WORTH_OUTPUTS and values * outputs >= _WORTH_PRODUCTS
+
+
+def _fits_spread(node: Node, context: Context) -> bool:
+    """Whether a spread input asks for no more RAM than other layers, or little more."""
+    buffers = context.lowered.buffer
+    needs = [
+        sum(one.size for one in {buffers(name).tensor: buffers(name) for name in (*step.reads, step.result)}.values())
+        for step in context.lowered.steps
+    ]
+    values = cast(Dense, node.op).weight.shape[0]
+    own = max(buffers(node.inputs[0]).size, node.type.size) + 2 * values
+    return own <= _ROOM * max(needs)
+
+
+def _spread(layer: _Layer) -> _Made | None:
+    """A tile product of one position, whose words are spread into the scratch."""
+    outputs, values = layer.weights.shape
+    together = 2 if outputs >= 4 else 1
+    found = requantization(layer.requant, layer.weights, layer.bias, layer.ends, together, shifts_of(layer.context))
+    if found is None:
+        return None
+    epilogue, constants = found
+    chunk, chunks = split(len(order(values)))
+    fixed = chunks if len(_chunks(layer.context, chunk)) == 1 else None
+    tile = Tile("", 1, 1, epilogue, chunk, fixed, together, outputs == 1)
+    tile = replace(tile, name=layer.context.named(f"tile_1x{2 * together}", tile))
+    arguments = ("scratch", f"{layer.name}_weight", "(uint8_t *)y")
+    statements = tuple(calls(tile, outputs, arguments, chunk * chunks))
+    words = pack(layer.weights, _padded(values, 2 * chunk * chunks), constants, together)
+    spreader = spread_source(layer.signed) if values >= QUICK else ()
+    shared = Shared(tile.name, source(tile), tile_bytes(tile))
+    return _Made(statements, words, (*spreader, shared), chunk * chunks, chunk * chunks)
+
+
+def _chunks(context: Context, chunk: int) -> set[int]:
+    """How many chunks the vectors have that are spread and read as chunks of one size."""
+    found = (split(len(order(values))) for values in _lengths(context, spread=True))
+    return {chunks for size, chunks in found if size == chunk}
+
+
+def _lengths(context: Context, *, spread: bool) -> set[int]:
+    """The lengths of the vectors of all layers whose input is spread where there is room, or is not."""
+    any_worth = _any_worth(context)
+    return {
+        cast(Dense, node.op).weight.shape[0]
+        for node in _nodes(context)
+        if (any_worth and _fits_spread(node, context)) == spread
+    }
+
+
+def _padded(values: int, lanes: int) -> IntArray:
+    """The values of the lanes, with NOTHING for those behind the last."""
+    found = np.full(lanes, NOTHING)
+    found[: len(order(values))] = order(values)
+    return found
+
+
+def _direct(layer: _Layer) -> _Made | None:
+    """Functions that read bytes, for three pairs at a time, then for one; parted where 256 * sum leaves 32 bits."""
+    shifts = shifts_of(layer.context)
+    found = requantization(layer.requant, layer.weights, layer.bias, layer.ends, 1, shifts)
+    parted = found is None
+    if found is None and nests(layer.weights):
+        found = whole_sums(layer.requant, layer.weights, layer.bias, layer.ends, shifts)
+    if found is None:
+        return None
+    values = layer.weights.shape[1]
+    size = _size(values)
+    x = "x" if size == values else "scratch"
+    writer = _Direct(layer, *found, parted, size, f"(const uint8_t *){x}")
+    whole = len(layer.weights) // (2 * MOST_PAIRS) * 2 * MOST_PAIRS
+    # Short code needs less stack; what comes last may end the layer's own frame before.
+    writer.add(_rest(whole, len(layer.weights)), 1)
+    writer.add(range(whole), MOST_PAIRS)
+    words = np.concatenate(writer.words)
+    return _Made(tuple(writer.statements), words, tuple(writer.shared), 0 if size == values else size // 4)
+
+
+def _rest(first: int, outputs: int) -> range:
+    """The outputs from `first` on; a single one takes the one before along."""
+    return range(first - (outputs - first == 1 < outputs), outputs)
+
+
+def _size(values: int) -> int:
+    """The bytes of a vector, rounded up to whole units."""
+    return -(-values // UNIT) * UNIT
+
+
+class _Direct:
+    """Collects the calls of a layer, group size by group size."""
+
+    def __init__(
+        self, layer: _Layer, epilogue: Epilogue, constants: ConstantsOf, parted: bool, size: int, x: str
+    ) -> None:
+        self.layer, self.epilogue, self.constants, self.parted = layer, epilogue, constants, parted
+        self.size, self.x = size, x
+        self.statements: list[str] = []
+        self.words: list[npt.NDArray[np.uint32]] = []
+        self.shared: list[Shared] = []
+
+    def add(self, outputs: Sequence[int], pairs: int) -> None:
+        """The outputs, which lie side by side, in groups of so many pairs; a last pair reaches back."""
+        if not outputs:
+            return
+        layer, context = self.layer, self.layer.context
+        worth = layer.products >= _WORTH_PRODUCTS and pairs == MOST_PAIRS
+        unroll = next(one for one in _UNROLLS if self.size % (one * UNIT) == 0 and (worth or one == 1))
+        sizes = {_size(values) for values in _lengths(context, spread=False)} | {self.size}
+        fixed = self.size if len(sizes) == 1 else None
+        single = len(layer.weights) == 1
+        tile = DenseTile("", pairs, layer.signed, self.epilogue, unroll, fixed, self.parted, single)
+        tile = replace(tile, name=context.named(f"dense_{2 * pairs}", tile))
+        self.shared.append(Shared(tile.name, dense_source(tile), tile.code_bytes))
+        at = sum(len(one) for one in self.words)
+        first, (whole, left) = outputs[0], divmod(len(outputs), tile.outputs)
+        starts = [(first, whole, at)] if whole else []
+        if left:
+            starts.append((outputs[-1] + 1 - tile.outputs, 1, at + whole * tile.words(self.size)))
+        for output, groups, word in starts:
+            weight = f"{layer.name}_weight" + (f" + {word}" if word else "")
+            y = "(uint8_t *)y" + (f" + {output}" if output else "")
+            self.statements.append(call(tile, self.x, weight, y, groups, self.size))
+        chosen = layer.weights[first : outputs[-1] + 1]
+        lanes = _padded(chosen.shape[1], self.size)
+        self.words.append(pack_groups(chosen, lanes, shifted(self.constants, first), pairs, parted=self.parted))
