@@ -42,6 +42,11 @@ class Core(enum.Enum):
         return self.has_fpu
 
     @property
+    def has_mve(self) -> bool:
+        """Whether it has the integer vector instructions of Armv8.1-M (Helium): a Cortex-M55 counts as one with them."""
+        return self is Core.CORTEX_M55
+
+    @property
     def has_fpu(self) -> bool:
         """Whether there are floating-point registers: generated code keeps integers in them.
 

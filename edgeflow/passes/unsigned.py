@@ -1,4 +1,4 @@
-"""Narrow tensors between ops hold no negative integers: the zero points and the padding of TFLite's models become 0."""
+"""Narrow tensors between ops all unsigned, so that zero points and padding of TFLite's models become 0; or all signed."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ from edgeflow.passes.requants import compact, scale_of
 from edgeflow.passes.rewrite import Facts, rebuilt
 from edgeflow.semantics.verify import type_bounds
 
-_LARGEST = 255
-"""What an unsigned byte holds."""
+_SPAN = 255
+"""How far a byte's largest value lies above its least."""
 
 
 def unsigned(graph: Graph) -> Graph:
@@ -48,8 +48,21 @@ def unsigned(graph: Graph) -> Graph:
     outputs keep their values, types and labels; labels between tell the new zero point. Gives the very same graph where
     nothing moves. Raises InvalidGraph for a broken graph.
     """
+    return _moved_to(graph, 0)
+
+
+def signed(graph: Graph) -> Graph:
+    """The graph with every internal tensor that fits int8_t after a move moved there, as `unsigned` does to [0, 255].
+
+    For cores whose products of bytes want both factors signed. A tensor that lies within [-128, 127] stays.
+    """
+    return _moved_to(graph, -128)
+
+
+def _moved_to(graph: Graph, least: int) -> Graph:
+    """The graph with internal tensors of up to 8 bits moved into [least, least + 255], where that is exact."""
     facts = Facts.of(graph)
-    moves = _wanted(facts)
+    moves = _wanted(facts, least)
     while True:
         attempt = _moved(facts, moves)
         if not attempt.guilty:
@@ -79,15 +92,20 @@ _Rule: TypeAlias = Callable[[Op, tuple[int, ...], tuple[Shape, ...]], _Read | No
 """From an op, how far its inputs move, and their shapes."""
 
 
-def _wanted(facts: Facts) -> dict[str, int]:
-    """How far each tensor that can move by itself should move; those that a Concat joins move together."""
+def _wanted(facts: Facts, least: int) -> dict[str, int]:
+    """How far each tensor that can move by itself should move; those that a Concat joins move together.
+
+    What lies within [least, least + 255] stays, and so does what does not fit there.
+    """
+    most = least + _SPAN
     moves: dict[str, int] = {}
     for group in _groups(facts.graph):
         makers = [facts.makers[name] for name in group]
         lowest = min(node.type.lo for node in makers)
         highest = max(node.type.hi for node in makers)
-        for move in (-min(_least(node) for node in makers), -lowest):
-            if lowest < 0 < move and highest + move <= _LARGEST:
+        stays = lowest >= least and (highest <= most or least == 0)
+        for move in (least - min(_least(node) for node in makers), least - lowest):
+            if not stays and move and lowest + move >= least and highest + move <= most:
                 moves.update(dict.fromkeys(group, move))
                 break
     return moves

@@ -18,7 +18,7 @@ from edgeflow.backends.c.rows import InterpolatedSoftmaxKernel, SoftmaxKernel
 from edgeflow.board import Core
 from edgeflow.ir.graph import Graph
 from edgeflow.ops.requant import Rounding
-from edgeflow.passes.unsigned import unsigned
+from edgeflow.passes.unsigned import signed, unsigned
 from edgeflow.render import Identifiers, identifier, render
 from edgeflow.semantics.serialize import graph_digest
 from edgeflow.semantics.verify import verify
@@ -116,7 +116,7 @@ def emit_model(graph: Graph, prefix: str | None = None, core: Core = Core.CORTEX
 
 
 def _emit(original: Graph, digest: str, prefix: str, core: Core) -> Emitted:
-    graph = unsigned(original)
+    graph = signed(original) if core.has_mve else unsigned(original)
     bounds = verify(graph)
     shapes = {tensor.name: tensor.type.shape for tensor in graph.tensors()}
     lowered = lower(graph)

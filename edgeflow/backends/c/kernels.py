@@ -13,6 +13,7 @@ from edgeflow.backends.c.epilogue import POINTWISE
 from edgeflow.backends.c.kernel import Context, Kernel, Maker, accumulator, bias_of, epilogue_of, finished
 from edgeflow.backends.c.lower import Buffer, Step, sums_everything
 from edgeflow.backends.c.moves import MOVES, make_move
+from edgeflow.backends.c.mve import layers as mve
 from edgeflow.backends.c.rows import make_argmax, make_softmax
 from edgeflow.backends.c.windows import make_conv, make_pool, make_total
 from edgeflow.ir.graph import Node
@@ -80,8 +81,8 @@ SpecialMaker = Callable[[Step, Node, str, Context, tuple[Buffer, ...], Buffer], 
 """A maker for some cores and numbers only: None where it cannot make the kernel."""
 
 SPECIAL: Mapping[type, tuple[SpecialMaker, ...]] = {
-    Conv: (layers.make_conv,),
-    Dense: (dense.make_dense,),
+    Conv: (mve.make_conv, layers.make_conv),
+    Dense: (mve.make_dense, dense.make_dense),
 }
 """Makers that are asked before the plain ones, the first that can makes the kernel."""
 

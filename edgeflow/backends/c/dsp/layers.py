@@ -283,7 +283,7 @@ def _depthwise(layer: _Layer) -> Kernel | None:
     size = geometry.in_w * geometry.in_c
     pad = layer.context.named("pad", (op.pad_value, size)) if geometry.above else ""
     if pad:
-        shared.append(Shared(pad, _pad_row(pad, op.pad_value, size), size))
+        shared.append(Shared(pad, pad_row(pad, op.pad_value, size), size))
     return DepthwiseKernel(
         name=layer.name,
         layer=layer.node.layer,
@@ -302,7 +302,7 @@ def _depthwise(layer: _Layer) -> Kernel | None:
     )
 
 
-def _pad_row(name: str, value: int, size: int) -> str:
+def pad_row(name: str, value: int, size: int) -> str:
     """A row outside of the image."""
     if value == 0:
         return f"static const uint8_t {name}[{size}] = {{0}};\n"

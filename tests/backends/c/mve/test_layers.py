@@ -1,0 +1,163 @@
+"""Layers on MVE compute the graph: their twins under the sanitizers, their assembly under QEMU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeflow.artifacts import fill
+from edgeflow.backends.c.backend import CBackend, COptions
+from edgeflow.backends.c.emit import emit_model
+from edgeflow.backends.c.mve.layers import ColumnsKernel, ProductKernel
+from edgeflow.backends.c.simulate import simulate
+from edgeflow.backends.protocol import Artefact, Run
+from edgeflow.board import Core, McuBoard, load_board
+from edgeflow.ir.graph import Graph
+from edgeflow.ir.types import IntArray, TensorType, frozen_array
+from edgeflow.ops.conv import Conv
+from edgeflow.ops.dense import Dense
+from edgeflow.ops.requant import Requant, Rounding, Stage
+from edgeflow.ops.reshape import Reshape
+from edgeflow.semantics.builder import GraphBuilder
+from edgeflow.semantics.interpret import interpret
+from tests.conftest import NeedTool
+from tests.graphs import UNIT, extreme_inputs
+
+C = CBackend()
+Sizes = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A convolution over `shape`, with one or two spatial axes, then a fully connected layer."""
+
+    shape: Sizes
+    outputs: int
+    window: Sizes
+    strides: Sizes
+    pads: tuple[tuple[int, int], ...]
+    pad_value: int = -128
+    depthwise: bool = False
+    lo: int = -128
+    form: str = "relu"
+    dilation: int = 1
+    least: int = -127
+
+
+CASES = {
+    "pointwise": Case((5, 5, 16), 8, (1, 1), (1, 1), ((0, 0), (0, 0))),
+    "pointwise of 8 vectors that narrows": Case((5, 5, 128), 4, (1, 1), (1, 1), ((0, 0), (0, 0)), form="zero point"),
+    "pointwise with stride, odd sizes": Case((6, 7, 5), 7, (1, 1), (2, 2), ((0, 0), (0, 0)), form="narrow"),
+    "3x3 same": Case((6, 5, 4), 6, (3, 3), (1, 1), ((1, 1), (1, 1))),
+    "3x3 same, unsigned input": Case((6, 5, 3), 5, (3, 3), (1, 1), ((1, 1), (1, 1)), 7, lo=0, form="zero point"),
+    "3x3 valid, one output": Case((7, 13, 3), 1, (3, 3), (2, 2), ((0, 0), (0, 0)), form="power of two"),
+    "10x4 first layer": Case((20, 10, 1), 8, (10, 4), (2, 2), ((4, 5), (1, 1)), 83),
+    "half to even": Case((5, 9, 4), 4, (2, 2), (1, 1), ((0, 1), (1, 0)), form="half even"),
+    "one stage with a multiplier": Case((5, 5, 8), 8, (1, 1), (1, 1), ((0, 0), (0, 0)), form="one stage"),
+    "no shift in some channels": Case((5, 5, 3), 9, (1, 1), (1, 1), ((0, 0), (0, 0)), form="no shift"),
+    "one axis": Case((24, 6), 5, (5,), (2,), ((2, 2),), form="relu"),
+    "one axis, one column": Case((9, 1), 3, (3,), (1,), ((0, 0),), form="zero point"),
+    "9 vectors": Case((4, 4, 15), 3, (3, 3), (1, 1), ((1, 1), (1, 1))),
+    "17 vectors": Case((4, 4, 30), 5, (3, 3), (1, 1), ((1, 1), (1, 1)), form="zero point"),
+    "12 vectors, bounded": Case((3, 3, 180), 5, (1, 1), (1, 1), ((0, 0), (0, 0)), form="narrow"),
+    "outputs far apart": Case((2, 4, 4), 4200, (1, 1), (1, 1), ((0, 0), (0, 0))),
+    "depthwise 3x3": Case((7, 5, 16), 16, (3, 3), (1, 1), ((1, 1), (1, 1)), depthwise=True),
+    "depthwise 3x3, stride 2": Case((9, 8, 35), 35, (3, 3), (2, 2), ((0, 1), (0, 1)), depthwise=True),
+    "depthwise, pad value, zero point": Case(
+        (5, 6, 6), 6, (3, 3), (1, 1), ((1, 1), (1, 1)), 3, depthwise=True, form="zero point"
+    ),
+    "depthwise, narrow": Case((5, 6, 20), 20, (3, 3), (1, 1), ((1, 1), (1, 1)), depthwise=True, form="narrow"),
+    "depthwise, weights of -128": Case(
+        (5, 6, 16), 16, (3, 3), (1, 1), ((1, 1), (1, 1)), depthwise=True, form="zero point", least=-128
+    ),
+    "depthwise 5x5": Case((6, 20, 5), 5, (5, 5), (1, 1), ((2, 2), (2, 2)), depthwise=True),
+    "depthwise 4x1, 40 channels, dilated": Case(
+        (9, 3, 40), 40, (4, 1), (1, 1), ((2, 1), (0, 0)), depthwise=True, form="one stage", dilation=2
+    ),
+    "depthwise 1x1": Case((3, 3, 33), 33, (1, 1), (1, 1), ((0, 0), (0, 0)), depthwise=True, form="half even"),
+}
+
+
+def requant(form: str, channels: int, reach: int, rng: np.random.Generator) -> Requant:
+    zero, one = frozen_array(0), frozen_array(1)
+    shift = max(reach.bit_length() - 8, 1)
+    lo, hi, offset = frozen_array(-128), frozen_array(127), frozen_array(0 if form in ("narrow", "one stage") else 11)
+    multiplier = frozen_array(rng.integers(1 << 30, 1 << 31, channels))
+    match form:
+        case "power of two" | "half even":
+            rounding = Rounding.HALF_EVEN if form == "half even" else Rounding.HALF_UP
+            hi = frozen_array(63 if form == "half even" else 255)
+            return Requant(zero, one, (Stage(frozen_array(shift), rounding),), zero, zero, hi)
+        case "one stage":
+            stage = Stage(frozen_array(31 + shift), Rounding.HALF_UP)
+            return Requant(zero, multiplier, (stage,), offset, lo, hi, frozen_array(rng.integers(0, 1 << 30, channels)))
+        case "narrow":
+            lo, hi = frozen_array(-90), frozen_array(77)
+        case "relu":
+            offset = frozen_array(-128)
+        case _:
+            pass
+    shifts = rng.integers(0, 2, channels) * shift if form == "no shift" else np.array(shift)
+    stages = (Stage(frozen_array(31), Rounding.HALF_UP), Stage(frozen_array(shifts), Rounding.HALF_AWAY))
+    return Requant(zero, multiplier, stages, offset, lo, hi)
+
+
+def graph_of(case: Case, seed: int) -> Graph:
+    rng = np.random.default_rng(seed)
+    builder = GraphBuilder("net")
+    at = builder.input("x", TensorType(case.shape, case.lo, case.lo + 255), UNIT)
+    groups = case.shape[-1] if case.depthwise else 1
+    weight = rng.integers(case.least, 128, (*case.window, case.shape[-1] // groups, case.outputs))
+    weight[..., -1] = case.least
+    bias = frozen_array(rng.integers(-3000, 3000, case.outputs))
+    dilation = (case.dilation,) * len(case.window)
+    op = Conv(frozen_array(weight), bias, case.strides, case.pads, dilation, groups, case.pad_value)
+    at = builder.add(op, (at,), UNIT, "conv")
+    at = builder.add(requant(case.form, case.outputs, 127 * 90 * weight[..., 0].size, rng), (at,), UNIT, "conv")
+    size = builder.type(at).size
+    at = builder.add(Reshape((size,)), (at,), UNIT, "flatten")
+    at = builder.add(
+        Dense(frozen_array(rng.integers(-127, 128, (size, 6))), frozen_array([5] * 6)), (at,), UNIT, "dense"
+    )
+    at = builder.add(requant("zero point", 6, 127 * 60 * size, rng), (at,), UNIT, "dense")
+    builder.output("y", at)
+    return builder.finish()
+
+
+def run_c(graph: Graph, inputs: dict[str, IntArray], folder: Path, runner: str) -> Run:
+    board = load_board("nucleo-f446re")
+    assert isinstance(board, McuBoard)
+    board, options = replace(board, core=Core.CORTEX_M55), COptions()
+    fill(folder, C.emit(graph, board, options))
+    (folder / "work").mkdir()
+    return C.run(C.build(Artefact(folder, "c", graph, board, options, "", graph), runner, folder / "work"), inputs)
+
+
+def assert_exact(graph: Graph, inputs: dict[str, IntArray], run: Run) -> None:
+    expected, _ = interpret(graph, inputs)
+    for name, values in expected.items():
+        np.testing.assert_array_equal(run.outputs[name], values)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_layers_are_exact_and_clean_under_the_sanitizers(name: str, tmp_path: Path, need_tool: NeedTool) -> None:
+    need_tool("gcc")
+    graph = graph_of(CASES[name], 1)
+    emitted = emit_model(graph, core=Core.CORTEX_M55)
+    conv = ColumnsKernel if CASES[name].depthwise else ProductKernel
+    assert [type(one) for one in emitted.kernels] == [conv, ProductKernel]
+    assert simulate(emitted.plan.schedule, emitted.plan.placement.offsets) == ()
+    inputs = extreme_inputs(graph, 2)
+    assert_exact(graph, inputs, run_c(graph, inputs, tmp_path, "host-sanitized"))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_layers_are_exact_in_assembly(name: str, tmp_path: Path, need_tool: NeedTool) -> None:
+    need_tool("arm-none-eabi-gcc")
+    need_tool("qemu-system-arm")
+    graph = graph_of(CASES[name], 3)
+    inputs = extreme_inputs(graph, 4)
+    assert_exact(graph, inputs, run_c(graph, inputs, tmp_path, "qemu"))
