@@ -14,6 +14,7 @@ from edgeflow.backends.c.kernel import Context, Kernel, Maker, accumulator, bias
 from edgeflow.backends.c.lower import Buffer, Step, sums_everything
 from edgeflow.backends.c.moves import MOVES, make_move
 from edgeflow.backends.c.mve import layers as mve
+from edgeflow.backends.c.mve.total import make_total as make_vector_total
 from edgeflow.backends.c.rows import make_argmax, make_softmax
 from edgeflow.backends.c.windows import make_conv, make_pool, make_total
 from edgeflow.ir.graph import Node
@@ -83,6 +84,7 @@ SpecialMaker = Callable[[Step, Node, str, Context, tuple[Buffer, ...], Buffer], 
 SPECIAL: Mapping[type, tuple[SpecialMaker, ...]] = {
     Conv: (mve.make_conv, layers.make_conv),
     Dense: (mve.make_dense, dense.make_dense),
+    SumPool: (make_vector_total,),
 }
 """Makers that are asked before the plain ones, the first that can makes the kernel."""
 

@@ -1,11 +1,11 @@
-"""A depthwise convolution on MVE: one column of results, sixteen channels in the lanes.
+"""A depthwise convolution on MVE: columns of results, sixteen channels in the lanes.
 
-    static void NAME(const int8_t *const *taps, const uint32_t *w, uint8_t *y, int32_t channels);
+    static void NAME(const int8_t *const *taps, const uint32_t *w, uint8_t *y, int32_t columns);
 
-taps: for each place of the window its channels. w: for each sixteen channels the words that `pack` wrote. A product of
-two bytes has 16 bits, and so has the sum of two of them, unless both weights are -128: two taps share the widening to
-32 bits wherever |a| + |b| <= 255. The even lanes are multiplied apart from the odd ones, twice over, so that four
-vectors of sums hold the channels in the order of `ORDER`.
+taps: for each place of the window its channels, for the first column; `step` bytes further for each next one. w: for
+each sixteen channels the words that `pack` wrote. A product of two bytes has 16 bits, and so has the sum of two of
+them, unless both weights are -128: two taps share the widening to 32 bits wherever |a| + |b| <= 255. The even lanes are
+multiplied apart from the odd ones, twice over, so that four vectors of sums hold the channels in the order of `ORDER`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from edgeflow.backends.c.mve.finish import Finish, Lines, assembly_block, function
+from edgeflow.backends.c.mve.finish import Finish, Lines, add, assembly_block, function
 from edgeflow.backends.c.mve.forms import VectorForm
 from edgeflow.ir.types import IntArray
 
@@ -28,16 +28,19 @@ _HELD = 9
 MOST_TAPS = 49
 _SUMS = ("q4", "q5", "q6", "q7")
 _PAIR = 255
+_SAVED = 64
+"""Where the frame has w, and 8 bytes behind it the columns that are left."""
 
 
 @dataclass(frozen=True)
 class Depthwise:
-    """One function. `paired`: any two taps may be summed in 16 bits. `rest`: the channels are no multiple of 16."""
+    """One function. `paired`: any two taps may be summed in 16 bits."""
 
     taps: int
+    channels: int
+    step: int
     finish: Finish
     paired: bool
-    rest: bool
 
     @property
     def held(self) -> bool:
@@ -76,18 +79,19 @@ def pack(weights: IntArray, forms: Sequence[VectorForm], finish: Finish) -> npt.
 
 def source(name: str, shape: Depthwise, finish: str) -> str:
     """The C text of the function: assembly where the core has MVE, else its twin, which calls `finish`."""
-    parameters = ("const int8_t *const *taps", "const uint32_t *w", "uint8_t *y", "int32_t channels")
+    parameters = ("const int8_t *const *taps", "const uint32_t *w", "uint8_t *y", "int32_t columns")
     return function(name, parameters, _assembly(shape), _twin(shape, finish))
 
 
 def _assembly(shape: Depthwise) -> Lines:
-    rest = assembly_block("the channels that are left", _rest(shape)) if shape.rest else []
+    whole, rest = divmod(shape.channels, LANES)
+    loop = [f"movw r12, #{whole}", "dls lr, r12", "2:", *_channels(shape, ""), "le lr, 2b"] if whole else []
+    left = [f"movw r12, #{rest}", "vctp.8 r12", *_channels(shape, "t")] if rest else []
     return [
         *assembly_block("taps in r0 to r8, w in r9, y in r10, the offset in r11", _enter(shape)),
-        *assembly_block("sixteen channels: products, two taps at a time", ["1:", *_sums(shape, "")]),
-        *assembly_block("requantize, store", [*_finish(shape, ""), "le lr, 1b", "2:"]),
-        *rest,
-        *assembly_block("leave", ["3:", "vpop {d8-d15}", "pop {r3-r11, pc}"]),
+        *assembly_block("a column, sixteen channels: products, two taps at a time; requantize, store", ["1:", *loop]),
+        *assembly_block("the channels that are left", left),
+        *assembly_block("next column", [*_next(shape), "bne 1b", "vpop {d8-d15}", "pop {r1-r11, pc}"]),
     ]
 
 
@@ -95,27 +99,29 @@ def _enter(shape: Depthwise) -> Lines:
     offset = [f"movw r11, #{shape.finish.clamp.offset & 0xFFFF}"] if shape.finish.clamp.offset else []
     taps = ["mov r12, r0", f"ldm r12, {{r0-r{shape.taps - 1}}}"] if shape.taps > 1 else ["ldr r0, [r0]"]
     return [
-        "push {r3-r11, lr}",
+        "push {r1-r11, lr}",
         "vpush {d8-d15}",
         *offset,
         "mov r9, r1",
         "mov r10, r2",
-        "lsr r12, r3, #4",
-        "mov lr, r12",
         *(taps if shape.held else ["movs r4, #0"]),
-        "wls lr, lr, 2f",
     ]
 
 
-def _rest(shape: Depthwise) -> Lines:
-    return [
-        "ldr r12, [sp, #64]",
-        "ands r12, r12, #15",
-        "beq 3f",
-        "vctp.8 r12",
-        *_sums(shape, "t"),
-        *_finish(shape, "t"),
-    ]
+def _channels(shape: Depthwise, mask: str) -> Lines:
+    """Sixteen channels; `mask` "t" loads and stores those that the predicate names."""
+    return [*_sums(shape, mask), *_finish(shape, mask)]
+
+
+def _next(shape: Depthwise) -> Lines:
+    """Pointers to where the next column begins: vectors were read to their ends, results not written as far."""
+    read = -(-shape.channels // LANES) * LANES
+    moved = [f"r{tap}" for tap in range(shape.taps)] if shape.held else ["r4"]
+    back = [f"sub r10, r10, #{read - shape.channels}"] if read > shape.channels else []
+    ahead = [line for one in moved for line in add(one, one, shape.step - read, "r12")]
+    left = f"[sp, #{_SAVED + 8}]"
+    count = [f"ldr r12, {left}", "subs r12, r12, #1", f"str r12, {left}"]
+    return [*ahead, *back, f"ldr r9, [sp, #{_SAVED}]", *count]
 
 
 def _load(shape: Depthwise, tap: int, q: str, mask: str) -> Lines:
@@ -161,15 +167,18 @@ def _twin(shape: Depthwise, finish: str) -> Lines:
     places = ", ".join(str(4 * ORDER.index(one) * shape.finish.constants) for one in range(4))
     return f"""\
     static const uint8_t place[] = {{{places}}}; /* where the constants of a channel lie, by its last two bits */
-    for (int32_t first = 0; first < channels; first += {LANES}) {{
-        const int8_t *const weights = (const int8_t *)w;
-        w += {LANES * shape.taps // 4};
-        for (int32_t lane = 0; lane < {LANES} && first + lane < channels; lane++) {{
-            int32_t sum = 0;
-            for (int32_t tap = 0; tap < {shape.taps}; tap++) {{
-                sum += taps[tap][first + lane] * weights[{LANES} * tap + lane];
+    for (int32_t column = 0; column < columns; column++) {{
+        const uint32_t *at = w;
+        for (int32_t first = 0; first < {shape.channels}; first += {LANES}) {{
+            const int8_t *const weights = (const int8_t *)at;
+            at += {LANES * shape.taps // 4};
+            for (int32_t lane = 0; lane < {LANES} && first + lane < {shape.channels}; lane++) {{
+                int32_t sum = 0;
+                for (int32_t tap = 0; tap < {shape.taps}; tap++) {{
+                    sum += taps[tap][{shape.step} * column + first + lane] * weights[{LANES} * tap + lane];
+                }}
+                *y++ = (uint8_t){finish}(sum, at + place[lane % 4] + lane / 4);
             }}
-            y[first + lane] = (uint8_t){finish}(sum, w + place[lane % 4] + lane / 4);
+            at += {LANES * shape.finish.constants};
         }}
-        w += {LANES * shape.finish.constants};
     }}""".splitlines()

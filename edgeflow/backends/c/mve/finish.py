@@ -11,6 +11,8 @@ from edgeflow.ir.types import IntArray
 
 Lines: TypeAlias = list[str]
 
+_MOST_IMMEDIATE = 4095
+
 
 @dataclass(frozen=True)
 class Finish:
@@ -114,6 +116,15 @@ _START: dict[type[VectorForm], Lines] = {
         "v = (int32_t)(((int64_t)v * (int32_t)c[4]) >> 32);",
     ],
 }
+
+
+def add(to: str, base: str, distance: int, spoilt: str) -> Lines:
+    """The instructions of to = base + distance; a large one goes by way of the register `spoilt`."""
+    verb, size = ("add", distance) if distance >= 0 else ("sub", -distance)
+    if size <= _MOST_IMMEDIATE:
+        return [f"{verb}w {to}, {base}, #{size}"] if size or to != base else []
+    high = [f"movt {spoilt}, #{size >> 16}"] if size >> 16 else []
+    return [f"movw {spoilt}, #{size & 0xFFFF}", *high, f"{verb} {to}, {base}, {spoilt}"]
 
 
 def assembly_block(comment: str, lines: Lines) -> Lines:

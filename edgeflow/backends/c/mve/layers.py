@@ -14,7 +14,7 @@ from edgeflow.backends.c.dsp.layers import pad_row
 from edgeflow.backends.c.flow import Reuse
 from edgeflow.backends.c.kernel import Context, Kernel, RowForm, Shared
 from edgeflow.backends.c.lower import Buffer, Step
-from edgeflow.backends.c.mve import depthwise, product
+from edgeflow.backends.c.mve import columns, depthwise, product
 from edgeflow.backends.c.mve.depthwise import Depthwise
 from edgeflow.backends.c.mve.finish import Finish, code_bytes, finish_of
 from edgeflow.backends.c.mve.forms import VectorForm, layer_forms
@@ -68,11 +68,10 @@ class ProductKernel(Kernel):
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnsKernel(Kernel):
-    """A depthwise convolution, a column of results a call."""
+    """A depthwise convolution; `function` makes a row of results."""
 
     function: str
     weight: Table
-    pad: str
     geometry: Geometry
 
 
@@ -255,14 +254,18 @@ def _depthwise(layer: _Layer, node: Node, geometry: Geometry) -> Kernel | None:
     channels, taps = layer.weights.shape
     if layer.flipped or taps > depthwise.MOST_TAPS:
         return None
-    shape = Depthwise(taps, layer.finish, depthwise.pairs_fit(layer.weights), channels % depthwise.LANES > 0)
+    paired = depthwise.pairs_fit(layer.weights)
+    shape = Depthwise(taps, channels, geometry.stride_w * channels, layer.finish, paired)
     finish = layer.shared_finish()
-    name = layer.context.named("depthwise", shape)
-    text = depthwise.source(name, shape, finish.name)
-    shared = [finish, Shared(name, text, code_bytes(text))]
-    pad = layer.context.named("pad", (op.pad_value, channels)) if geometry.padded else ""
+    columns_name = layer.context.named("columns", shape)
+    text = depthwise.source(columns_name, shape, finish.name)
+    shared = [finish, Shared(columns_name, text, code_bytes(text))]
+    pads = columns.pad_bytes(geometry)
+    pad = layer.context.named("pad", (op.pad_value, pads)) if pads else ""
     if pad:
-        shared.append(Shared(pad, pad_row(pad, op.pad_value & 0xFF, channels), channels))
+        shared.append(Shared(pad, pad_row(pad, op.pad_value & 0xFF, pads), pads))
+    name = layer.context.named("depthwise", (geometry, columns_name, pad))
+    shared.append(Shared(name, columns.source(name, geometry, columns_name, pad), columns.code_bytes(geometry)))
     weight = layer.table(depthwise.pack(layer.weights, layer.forms, layer.finish))
     return ColumnsKernel(
         name=layer.name,
@@ -276,6 +279,5 @@ def _depthwise(layer: _Layer, node: Node, geometry: Geometry) -> Kernel | None:
         shared=tuple(shared),
         function=name,
         weight=weight,
-        pad=pad,
         geometry=geometry,
     )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from edgeflow.backends.c.mve.finish import Finish, Lines, assembly_block, function
+from edgeflow.backends.c.mve.finish import Finish, Lines, add, assembly_block, function
 from edgeflow.backends.c.mve.forms import VectorForm
 from edgeflow.ir.types import IntArray
 
@@ -26,7 +26,6 @@ _WRITTEN_OUT = 8
 """Vectors of a position without a loop; those of two lie within the 508 bytes that a load of words can reach."""
 _CHUNK = 4
 """Vectors that a loop's body has."""
-_MOST_IMMEDIATE = 4095
 
 
 @dataclass(frozen=True)
@@ -96,20 +95,11 @@ def _enter(product: Product, saved: Sequence[str]) -> Lines:
     lines = ["push {r3-r11, lr}", *(f"vpush {{{one}}}" for one in saved)]
     lines += ["mov r5, r1", "mov r1, r0", "mov r7, r2", "mov r9, r3"]
     if product.positions > 1:
-        lines += _plus("r3", "r7", product.distance)
-        lines += [] if product.written_out else _plus("r11", "r1", LANES * product.vectors)
+        lines += add("r3", "r7", product.distance, "r0")
+        lines += [] if product.written_out else add("r11", "r1", LANES * product.vectors, "r0")
     if product.finish.clamp.offset and product.written_out:
         lines.append(f"movw r11, #{product.finish.clamp.offset & 0xFFFF}")
     return [*lines, *product.finish.ends("r0")]
-
-
-def _plus(to: str, base: str, distance: int) -> Lines:
-    """to = base + distance; spoils r0."""
-    verb, size = ("add", distance) if distance >= 0 else ("sub", -distance)
-    if size <= _MOST_IMMEDIATE:
-        return [f"{verb}w {to}, {base}, #{size}"]
-    high = [f"movt r0, #{size >> 16}"] if size >> 16 else []
-    return [f"movw r0, #{size & 0xFFFF}", *high, f"{verb} {to}, {base}, r0"]
 
 
 def _multiply(product: Product, count: str) -> Lines:
@@ -165,7 +155,7 @@ def _store(product: Product) -> Lines:
     stores = [("vstrbt.32" if product.rest else "vstrb.32") + f" q{one}, [{y}], #4" for one, y in enumerate(places)]
     mask = ["vctp.32 r9", "vpst" if len(places) == 1 else "vpstt"] if product.rest else []
     walked = () if product.written_out else ("r1", "r11")[: product.positions]
-    back = [line for register in walked for line in _plus(register, register, -LANES * product.vectors)]
+    back = [line for register in walked for line in add(register, register, -LANES * product.vectors, "r0")]
     return [*mask, *stores, *back, f"subs r9, #{GROUP}", "bgt 1b"]
 
 
