@@ -199,9 +199,14 @@ _ARMV6 = CoreCost(
 _CORTEX_M7 = replace(_ARMV7, per_checked_window=24.0, per_checked_single_window=20.5, per_checked_pool_tap=16.5)
 """The compiler tunes its branches for this core, whose branch prediction makes up for them."""
 
+_CORTEX_M55 = replace(_ARMV7, per_tap=4.0)
+"""A low-overhead loop ends in one instruction."""
+
 
 def core_cost(core: Core) -> CoreCost:
     """The cost model of a core."""
     if core is Core.CORTEX_M7:
         return _CORTEX_M7
+    if core is Core.CORTEX_M55:
+        return _CORTEX_M55
     return _ARMV6 if core.traps_unaligned else _ARMV7

@@ -16,6 +16,7 @@ from edgeflow.backends.c.kernel import Kernel
 from edgeflow.backends.c.kernels import DenseKernel
 from edgeflow.backends.c.lower import Step
 from edgeflow.backends.c.moves import MoveKernel
+from edgeflow.backends.c.mve import cost as mve
 from edgeflow.backends.c.objects import Kind
 from edgeflow.backends.c.plan import groups_of, plan_memory
 from edgeflow.backends.c.rows import InterpolatedSoftmaxKernel, RowKernel, SoftmaxKernel
@@ -74,6 +75,8 @@ def _step_code(kernel: Kernel, cost: CoreCost) -> int:
     match kernel:
         case TileKernel() | DepthwiseKernel() | DspDenseKernel():
             return DSP.code_per_layer
+        case mve.ProductKernel() | mve.ColumnsKernel() | mve.TotalKernel():
+            return mve.code(kernel)
         case WindowKernel():
             return cost.code_per_window_step
         case DenseKernel():
@@ -102,6 +105,8 @@ def _ram(emitted: Emitted, arena: int, cost: CoreCost, stack: int) -> int:
 
 
 def _dsp_stack(kernel: Kernel) -> int:
+    if isinstance(kernel, mve.VectorKernel):
+        return mve.stack(kernel)
     if not isinstance(kernel, TileKernel | DepthwiseKernel | DspDenseKernel):
         return 0
     return DSP.stack if kernel.by_rows is None else DSP.stack_window
@@ -118,6 +123,8 @@ def _instructions(kernel: Kernel, step: Step, graph: Graph, cost: CoreCost) -> f
         return 20.0 + graph.tensor(step.copies or "").type.size / 2
     if isinstance(kernel, TileKernel | DepthwiseKernel | DspDenseKernel):
         return cost.per_call + _dsp(kernel)
+    if isinstance(kernel, mve.VectorKernel):
+        return cost.per_call + mve.work(kernel)
     if isinstance(kernel, MoveKernel):
         return cost.per_call + _moved(kernel, cost)
     return (

@@ -40,6 +40,18 @@ static inline void copy_bytes(void *to, const void *from, int32_t size)
     memcpy(to, from, (size_t)size);
 #endif
 }
+
+/* size bytes, 1 or more, of one value. */
+static inline void fill_bytes(void *to, int value, int32_t size)
+{
+#if defined(__ARM_FEATURE_MVE)
+    __asm__ volatile(
+        "vdup.8 q0, %2\\n dlstp.8 lr, %1\\n 1: vstrb.8 q0, [%0], #16\\n letp lr, 1b"
+        : "+r"(to) : "r"(size), "r"(value) : "lr", "q0", "memory");
+#else
+    memset(to, value, (size_t)size);
+#endif
+}
 """
 _COPY_SIZE = 20
 """Bytes of code of a copy."""
@@ -54,6 +66,7 @@ class ProductKernel(Kernel):
     """
 
     functions: dict[int, str]
+    finish: Finish
     weight: Table
     values: int
     row: int
@@ -71,6 +84,7 @@ class ColumnsKernel(Kernel):
     """A depthwise convolution; `function` makes a row of results."""
 
     function: str
+    shape: Depthwise
     weight: Table
     geometry: Geometry
 
@@ -142,6 +156,7 @@ def make_dense(
         shared=shared,
         uses_string=True,
         functions=functions,
+        finish=layer.finish,
         weight=weight,
         values=values,
         row=row,
@@ -231,6 +246,7 @@ def _convolution(layer: _Layer, node: Node, geometry: Geometry) -> Kernel | None
         shared=shared,
         uses_string=True,
         functions=functions,
+        finish=layer.finish,
         weight=weight,
         values=values,
         row=_row(values),
@@ -278,6 +294,7 @@ def _depthwise(layer: _Layer, node: Node, geometry: Geometry) -> Kernel | None:
         by_rows=RowForm((geometry.rows,)),
         shared=tuple(shared),
         function=name,
+        shape=shape,
         weight=weight,
         geometry=geometry,
     )
