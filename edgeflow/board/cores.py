@@ -47,6 +47,11 @@ class Core(enum.Enum):
         return self is Core.CORTEX_M55
 
     @property
+    def is_plain_thumb(self) -> bool:
+        """Whether Armv6-M's instructions are the best that this backend knows for it: no DSP instructions."""
+        return self in (Core.CORTEX_M0, Core.CORTEX_M0PLUS, Core.CORTEX_M3, Core.CORTEX_M4)
+
+    @property
     def has_fpu(self) -> bool:
         """Whether there are floating-point registers: generated code keeps integers in them.
 

@@ -16,6 +16,7 @@ from edgeflow.backends.c.moves import MOVES, make_move
 from edgeflow.backends.c.mve import layers as mve
 from edgeflow.backends.c.mve.total import make_total as make_vector_total
 from edgeflow.backends.c.rows import make_argmax, make_softmax
+from edgeflow.backends.c.v6m import layers as v6m
 from edgeflow.backends.c.windows import make_conv, make_pool, make_total
 from edgeflow.ir.graph import Node
 from edgeflow.ops.add import Add
@@ -82,8 +83,8 @@ SpecialMaker = Callable[[Step, Node, str, Context, tuple[Buffer, ...], Buffer], 
 """A maker for some cores and numbers only: None where it cannot make the kernel."""
 
 SPECIAL: Mapping[type, tuple[SpecialMaker, ...]] = {
-    Conv: (mve.make_conv, layers.make_conv),
-    Dense: (mve.make_dense, dense.make_dense),
+    Conv: (mve.make_conv, layers.make_conv, v6m.make_conv),
+    Dense: (mve.make_dense, dense.make_dense, v6m.make_dense),
     SumPool: (make_vector_total,),
 }
 """Makers that are asked before the plain ones, the first that can makes the kernel."""

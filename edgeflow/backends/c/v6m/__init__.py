@@ -1,0 +1,1 @@
+"""Kernels for Armv6-M, where a multiplication gives 32 bits and overwrites an operand."""

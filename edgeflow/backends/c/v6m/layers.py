@@ -1,0 +1,244 @@
+"""Conv and Dense as layers around the Armv6-M functions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+
+from edgeflow.backends.c.ctypes import UINT32, Table, table
+from edgeflow.backends.c.flow import Reuse
+from edgeflow.backends.c.kernel import Context, Kernel, RowForm, Shared
+from edgeflow.backends.c.lower import Buffer, Step
+from edgeflow.backends.c.v6m import listing, tile, vector
+from edgeflow.backends.c.v6m.refine import Levels, Refined, refine, signed_weights
+from edgeflow.backends.c.v6m.tile import BLOCK, PRODUCT, Tile
+from edgeflow.backends.c.v6m.vector import Vector
+from edgeflow.backends.c.windows import Geometry, geometry_of
+from edgeflow.ir.graph import Node
+from edgeflow.ir.types import IntArray
+from edgeflow.ops.conv import Conv
+from edgeflow.ops.dense import Dense
+from edgeflow.ops.requant import Requant
+
+_MOST_SCRATCH = 6144
+"""Bytes of scratch that a convolution may ask for."""
+_FEW_COLUMNS = 16
+"""Rows of fewer positions are made several at a time, so that fewer positions are left over from tiles of four."""
+_FEW_OUTPUTS = 5
+"""Fewer are not worth a block of eight."""
+_PRODUCT = Shared("v6m_product_t", PRODUCT, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProductKernel(Kernel):
+    """A convolution of gathered positions, or (without a geometry) a fully connected layer of `rows` vectors.
+
+    `functions` by the number of positions. `run` values of a position lie side by side in a row of the input.
+    """
+
+    functions: dict[int, str]
+    weight: Table
+    constants: Table
+    values: int
+    words: int
+    outputs: int
+    size: int
+    center: int
+    geometry: Geometry | None = None
+    pair: str = ""
+    pad_value: int = 0
+    rows: int = 1
+
+    @property
+    def run(self) -> int:
+        """Values side by side."""
+        return self.values if self.geometry is None else self.geometry.k_w * self.geometry.in_c
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """What the makers know of a layer: weights (outputs, values) that have their final signs, and constants."""
+
+    levels: Levels
+    forms: tuple[Refined, ...]
+    weights: IntArray
+    ends: tuple[int, int]
+
+    def constants(self, name: str, more: IntArray) -> Table:
+        """The table of each output's words; `more` (outputs,) goes into the addends."""
+        rows = [
+            (form.addend + extra, *form.words(self.levels)) for form, extra in zip(self.forms, more.tolist(), strict=True)
+        ]
+        return Table(f"{name}_constants", UINT32, np.array(rows, dtype=np.int64) % (1 << 32))
+
+
+def make_conv(
+    step: Step, node: Node, name: str, context: Context, inputs: tuple[Buffer, ...], y: Buffer
+) -> Kernel | None:
+    """The kernel of a Conv where the core and the numbers allow one; else None."""
+    op = cast(Conv, node.op)
+    geometry = geometry_of(op, context.shapes[node.inputs[0]], node.type.shape)
+    type_lo = -128 if inputs[0].ctype.name == "int8_t" else 0
+    if op.groups > 1 or geometry.dilation_w > 1 or not type_lo <= op.pad_value <= type_lo + 255:
+        return None
+    layer = _layer(step, node, context, inputs, y, np.moveaxis(op.weight, -1, 0).reshape(geometry.out_c, -1), op.bias)
+    if layer is None or not tile.fits(layer.weights, *layer.ends):
+        return None
+    chunk = tile.chunk_of(layer.weights.shape[1])
+    packed = tile.pack(layer.weights, chunk)
+    center = tile.center_of(*layer.ends)
+    values = layer.weights.shape[1]
+    words = -(-values // chunk) * chunk
+    flat = 0 if _direct(geometry) else -(-2 * values // 4)
+    scratch = 2 * words + flat
+    if 4 * scratch > _MOST_SCRATCH:
+        return None
+    finisher = _finisher(context, layer.levels)
+    group = _rows_together(geometry)
+    counts = [count for count in (4, 2) if count == 2 or count <= group * geometry.out_w]
+    tiles = {count: Tile(count, layer.levels, chunk) for count in counts}
+    functions = {count: context.named(f"v6m_tile_{count}", one) for count, one in tiles.items()}
+    pair = _pair(context, inputs[0].ctype.name)
+    return ProductKernel(
+        name=name,
+        layer=node.layer,
+        what=f"conv {geometry.words}, requantize",
+        template="V6mConv",
+        inputs=inputs,
+        y=y,
+        own_tables=(weight := table(f"{name}_weight", packed), constants := layer.constants(name, tile.addends(layer.weights, chunk, center))),
+        by_rows=RowForm((geometry.rows,), group, _reuse(geometry)),
+        scratch=scratch,
+        shared=(
+            _PRODUCT,
+            pair,
+            finisher,
+            *(Shared(functions[n], tile.source(functions[n], finisher.name, one), tile.code_size(one)) for n, one in tiles.items()),
+        ),
+        uses_string=True,
+        functions=functions,
+        weight=weight,
+        constants=constants,
+        values=values,
+        words=words,
+        outputs=geometry.out_c,
+        size=BLOCK * words,
+        center=center,
+        geometry=geometry,
+        pair=pair.name,
+        pad_value=op.pad_value,
+    )
+
+
+def make_dense(
+    step: Step, node: Node, name: str, context: Context, inputs: tuple[Buffer, ...], y: Buffer
+) -> Kernel | None:
+    """The kernel of a Dense where the core and the numbers allow one; else None."""
+    op = cast(Dense, node.op)
+    values, outputs = op.weight.shape
+    layer = _layer(step, node, context, inputs, y, op.weight.T, op.bias)
+    if layer is None or layer.weights.min() < -128 or layer.weights.max() > 127:
+        return None
+    own = Vector(layer.levels, inputs[0].ctype.name == "int8_t", vector.chunk_of(values))
+    function = context.named("v6m_vector", own)
+    finisher = _finisher(context, layer.levels)
+    return ProductKernel(
+        name=name,
+        layer=node.layer,
+        what=f"dense {values} -> {outputs}, requantize",
+        template="V6mDense",
+        inputs=inputs,
+        y=y,
+        own_tables=(
+            weight := table(f"{name}_weight", vector.pack(layer.weights)),
+            constants := layer.constants(name, np.zeros(outputs, dtype=np.int64)),
+        ),
+        shared=(
+            _PRODUCT,
+            finisher,
+            Shared(function, vector.source(function, finisher.name, own), vector.code_size(own)),
+        ),
+        functions={1: function},
+        weight=weight,
+        constants=constants,
+        values=values,
+        words=values,
+        outputs=outputs,
+        size=BLOCK * values,
+        center=vector.EXCESS,
+        rows=node.type.size // outputs,
+    )
+
+
+def _layer(
+    step: Step,
+    node: Node,
+    context: Context,
+    inputs: tuple[Buffer, ...],
+    y: Buffer,
+    weights: IntArray,
+    bias: IntArray,
+) -> _Layer | None:
+    """A layer of bytes with one Requant behind it that has a form for every output."""
+    fused = [one.op for one in step.fused]
+    bytes_only = inputs[0].ctype.size == y.ctype.size == 1
+    if not context.core.is_plain_thumb or not bytes_only or len(fused) != 1 or not isinstance(fused[0], Requant):
+        return None
+    if len(weights) < _FEW_OUTPUTS:
+        return None
+    ends = _ends(node, context)
+    found = refine(fused[0], weights, bias, ends)
+    if found is None:
+        return None
+    levels, forms = found
+    return _Layer(levels, forms, signed_weights(weights, forms), ends)
+
+
+def _ends(node: Node, context: Context) -> tuple[int, int]:
+    """The interval of the input's values, padding included."""
+    bounds = context.bounds[node.inputs[0]]
+    ends = [int(bounds.lo.min()), int(bounds.hi.max())]
+    if isinstance(node.op, Conv) and any(map(any, node.op.pads)):
+        ends.append(node.op.pad_value)
+    return min(ends), max(ends)
+
+
+def _finisher(context: Context, levels: Levels) -> Shared:
+    name = context.named("v6m_level", levels)
+    return Shared(name, listing.finisher(name, levels), 0)
+
+
+def _pair(context: Context, ctype: str) -> Shared:
+    """A function that puts two positions side by side."""
+    name = context.named("v6m_pair", ctype)
+    lines = [
+        "/* The values of two positions side by side in the halves of every other word, less a center in both. */",
+        f"static void {name}(uint32_t *to, const {ctype} *a, const {ctype} *b, const uint32_t *end, uint32_t center)",
+        "{",
+        "    for (; to != end; to += 2) {",
+        "        *to = (uint32_t)*a++ + ((uint32_t)*b++ << 16) - center;",
+        "    }",
+        "}",
+        "",
+    ]
+    return Shared(name, "\n".join(lines), 36)
+
+
+def _direct(geometry: Geometry) -> bool:
+    """Whether a position's values lie side by side in one row."""
+    return geometry.k_h == 1 and not geometry.padded
+
+
+def _rows_together(geometry: Geometry) -> int:
+    """The rows of a call: four positions or more, and few left over."""
+    if geometry.out_w >= _FEW_COLUMNS or geometry.out_h == 1:
+        return 1
+    return min(2, geometry.out_h)
+
+
+def _reuse(geometry: Geometry) -> Reuse:
+    """A pointwise layer has gathered its positions before it writes them."""
+    pointwise = (geometry.k_h, geometry.k_w, geometry.stride_h, geometry.stride_w) == (1, 1, 1, 1)
+    return Reuse.SAME_ROWS if pointwise and not geometry.padded else Reuse.NEVER

@@ -1,0 +1,181 @@
+"""Requantization on 32-bit multiplications alone: a first guess, then one comparison, proven equal to the Requant.
+
+A requantization is a staircase. With a = sum + addend, a short factor m and a shift s,
+
+    guess = (a * m) >> s
+
+is the level or one less, wherever it matters. Whether it is one less tells the sign of
+
+    rest = guess * step + base - (a << fine),
+
+whose exact value is small, so that it is right although each term wraps around 32 bits: `step` is the width of a level
+in units of 2**-fine of the sum, with up to 29 bits. A guess below 0 or not below `top` needs no such comparison.
+
+Where TFLite-Micro rounds half away from zero, negative results have their steps a little off: from the level `kink`
+down, the rest has a `delta` more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeflow.backends.c.dsp.requantize import channels_of, with_bias
+from edgeflow.backends.c.dsp.staircase import Staircase, line_of
+from edgeflow.backends.c.dsp.tile_weights import reach
+from edgeflow.ir.types import IntArray
+from edgeflow.ops.requant import Requant
+
+_WORD = 1 << 31
+_STEP_BITS = 29
+_MOST_FACTOR = (1 << 16) - 1
+_LEAST_FACTOR = 64
+_NEAR = 64
+_STEPS = np.unique([*range(-_NEAR, _NEAR + 1), *(side << power for power in range(6, 12) for side in (1, -1))])
+"""Steps tried, from the ideal one."""
+_NEVER = 1 << 30
+"""A rest that is not below 0, whatever the level."""
+_FREE = 1 << 60
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Results of a layer: 0 ... top, to each of which `offset` is added (modulo 256) when it is stored."""
+
+    top: int
+    offset: int
+    kink: int | None = None
+
+    @property
+    def words(self) -> int:
+        """Constants of an output, the addend among them."""
+        return 4 if self.kink is None else 5
+
+
+@dataclass(frozen=True)
+class Refined:
+    """One channel's constants. `sign` is -1 where the sum falls, so that its weights must be stored negated; 0 where
+    the result does not depend on it."""
+
+    sign: int
+    addend: int
+    factor: int
+    shift: int
+    step: int
+    base: int
+    fine: int
+    delta: int = 0
+
+    def words(self, levels: Levels) -> tuple[int, ...]:
+        """The constants behind the addend (mod 2**32): step; base; factor, fine and shift; with a kink delta."""
+        packed = self.factor << 16 | self.fine << 8 | self.shift
+        return (self.step, self.base, packed, *(() if levels.kink is None else (self.delta,)))
+
+    def evaluate(self, sums: IntArray, levels: Levels) -> IntArray | None:
+        """Levels of sums that have their sign. None where a term that must fit 32 bits does not."""
+        top = levels.top
+        a = sums + self.addend
+        product = a * self.factor
+        guess = product >> self.shift
+        rest = guess * self.step + self.base - (a << self.fine)
+        if levels.kink is not None:
+            rest = rest + np.where(guess < levels.kink, self.delta, 0)
+        inside = (guess >= 0) & (guess < top)
+        checked = [a, product, rest[inside]]
+        if any(one.size and (one.min() < -_WORD or one.max() >= _WORD) for one in checked):
+            return None
+        return np.where(inside, guess + (rest < 0), np.where(guess < 0, 0, top))
+
+
+def refine(
+    requant: Requant, weights: IntArray, bias: IntArray, bounds: tuple[int, int]
+) -> tuple[Levels, tuple[Refined, ...]] | None:
+    """Constants of each output for weights (outputs, values), bias (outputs,) and x in the closed interval `bounds`.
+
+    The addends hold the bias. None where any output has no form.
+    """
+    least, most = reach(weights, *bounds)
+    channels = channels_of(with_bias(requant, bias), least, most)
+    if channels is None:
+        return None
+    stairs = [one.stairs for one in channels]
+    lo, hi = min(one.bottom for one in stairs), max(one.top for one in stairs)
+    if hi - lo > 255 or lo < -128 or hi > 255 or hi == lo:
+        return None
+    zero = int(requant.offset.flat[0]) - lo
+    for kink in (None, zero):
+        levels = Levels(hi - lo, lo % 256, kink)
+        found = [_search(one, lo, levels) for one in stairs]
+        forms = tuple(one for one in found if one is not None)
+        if len(forms) == len(found):
+            return levels, forms
+        if not 0 < zero < levels.top:
+            break
+    return None
+
+
+def _search(stairs: Staircase, lo: int, levels: Levels) -> Refined | None:
+    if not len(stairs.levels):
+        return Refined(0, stairs.bottom - lo, 1, 0, 0, _NEVER, 0)
+    slope, start, bits = line_of(stairs.requant)
+    width = 2.0**bits / slope
+    middle = round((start - (lo << bits) - (1 << bits >> 1)) / slope)
+    largest = max(abs(stairs.lo + middle), abs(stairs.hi + middle), 1)
+    for shift in range(31, -1, -1):
+        factor = round(2.0**shift / width)
+        if factor <= _MOST_FACTOR and factor * largest < _WORD:
+            break
+    else:
+        return None
+    if factor < _LEAST_FACTOR and (1 << shift) != factor * width:
+        return None
+    fine = min(max(_STEP_BITS - int(np.ceil(np.log2(width))), 0), _STEP_BITS)
+    return _fitted(stairs, lo, levels, (middle, factor, shift, fine, width))
+
+
+def _fitted(stairs: Staircase, lo: int, levels: Levels, guess: tuple[int, int, int, int, float]) -> Refined | None:
+    """Steps around the ideal one; every threshold bounds the base from both sides."""
+    middle, factor, shift, fine, width = guess
+    steps = (round(width * (1 << fine)) + _STEPS).astype(np.int64)
+    guesses = stairs.levels - lo - 1
+    at = ((stairs.thresholds + middle) << fine) - guesses * steps[:, None]
+    below = guesses < (0 if levels.kink is None else levels.kink)
+    bases = [_bases(at[:, part], fine) for part in (~below, below)]
+    possible = np.logical_and(*(most >= least for least, most in bases))
+    room = np.minimum(*(most - least for least, most in bases))
+    if not possible.any():
+        return None
+    place = int(np.where(possible, room, -1).argmax())
+    base, other = ((int(least[place]) + int(most[place])) >> 1 for least, most in bases)
+    sign, delta = 1 if stairs.rising else -1, other - base
+    if not below.any() or below.all():
+        base, delta = (other, 0) if below.all() else (base, 0)
+    form = Refined(sign, middle, factor, shift, int(steps[place]), base, fine, delta)
+    return form if _equal(stairs, form, lo, levels) else None
+
+
+def _bases(at: IntArray, fine: int) -> tuple[IntArray, IntArray]:
+    """The least and the largest base of each step, for thresholds (steps, levels) less the guesses' part."""
+    return (at - (1 << fine)).max(axis=1, initial=-_FREE), (at - 1).min(axis=1, initial=_FREE)
+
+
+def _equal(stairs: Staircase, form: Refined, lo: int, levels: Levels) -> bool:
+    """Whether the form gives the Requant for every sum.
+
+    Between two sums at which the guess changes it is monotone, and so is the Requant: equal at both ends and at both
+    sides of every threshold, they are equal everywhere.
+    """
+    guesses = np.arange(levels.top + 1, dtype=np.int64)
+    first = -((-guesses << form.shift) // form.factor) - form.addend
+    inside = first[(first > stairs.lo) & (first <= stairs.hi)]
+    own = stairs.probes[0] if stairs.rising else -stairs.probes[0]
+    sums = np.unique(np.concatenate([own, inside, inside - 1]))
+    values = form.evaluate(sums, levels)
+    return values is not None and bool((values == stairs.requant.evaluate((sums,), ()) - lo).all())
+
+
+def signed_weights(weights: IntArray, forms: Sequence[Refined]) -> IntArray:
+    """Weights (outputs, values) as they must be stored for these forms."""
+    return weights * np.array([form.sign for form in forms], dtype=np.int64)[:, None]
