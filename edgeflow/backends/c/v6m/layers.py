@@ -11,7 +11,8 @@ from edgeflow.backends.c.ctypes import UINT32, Table, table
 from edgeflow.backends.c.flow import Reuse
 from edgeflow.backends.c.kernel import Context, Kernel, RowForm, Shared
 from edgeflow.backends.c.lower import Buffer, Step
-from edgeflow.backends.c.v6m import listing, tile, vector
+from edgeflow.backends.c.v6m import depthwise, listing, tile, vector
+from edgeflow.backends.c.v6m.depthwise import Depthwise
 from edgeflow.backends.c.v6m.refine import Levels, Refined, refine, signed_weights
 from edgeflow.backends.c.v6m.tile import BLOCK, PRODUCT, Tile
 from edgeflow.backends.c.v6m.vector import Vector
@@ -57,6 +58,19 @@ class ProductKernel(Kernel):
         return self.values if self.geometry is None else self.geometry.k_w * self.geometry.in_c
 
 
+@dataclass(frozen=True, kw_only=True)
+class ThumbDepthwiseKernel(Kernel):
+    """A depthwise convolution that makes `positions` results of a row at a time, from `columns` of the input."""
+
+    function: str
+    weight: Table
+    constants: Table
+    geometry: Geometry
+    positions: int
+    columns: int
+    pad_value: int
+
+
 @dataclass(frozen=True)
 class _Layer:
     """What the makers know of a layer: weights (outputs, values) that have their final signs, and constants."""
@@ -81,8 +95,17 @@ def make_conv(
     op = cast(Conv, node.op)
     geometry = geometry_of(op, context.shapes[node.inputs[0]], node.type.shape)
     type_lo = -128 if inputs[0].ctype.name == "int8_t" else 0
-    if op.groups > 1 or geometry.dilation_w > 1 or not type_lo <= op.pad_value <= type_lo + 255:
+    if geometry.dilation_w > 1 or not type_lo <= op.pad_value <= type_lo + 255:
         return None
+    if op.groups == geometry.in_c and op.weight.shape[-1] == op.groups > 1:
+        return _depthwise(step, node, name, context, inputs, y, geometry)
+    return None if op.groups > 1 else _convolution(step, node, name, context, inputs, y, geometry)
+
+
+def _convolution(
+    step: Step, node: Node, name: str, context: Context, inputs: tuple[Buffer, ...], y: Buffer, geometry: Geometry
+) -> Kernel | None:
+    op = cast(Conv, node.op)
     layer = _layer(step, node, context, inputs, y, np.moveaxis(op.weight, -1, 0).reshape(geometry.out_c, -1), op.bias)
     if layer is None or not tile.fits(layer.weights, *layer.ends):
         return None
@@ -130,6 +153,59 @@ def make_conv(
         pair=pair.name,
         pad_value=op.pad_value,
     )
+
+
+def _depthwise(
+    step: Step, node: Node, name: str, context: Context, inputs: tuple[Buffer, ...], y: Buffer, geometry: Geometry
+) -> Kernel | None:
+    op = cast(Conv, node.op)
+    taps = op.weight.reshape(-1, geometry.in_c).T
+    if taps.shape[1] > depthwise.MOST_TAPS:
+        return None
+    layer = _layer(step, node, context, inputs, y, taps, op.bias)
+    positions = depthwise.positions_of(geometry.out_w)
+    columns = (positions - 1) * geometry.stride_w + geometry.k_w
+    scratch = -(-geometry.k_h * columns * geometry.in_c // 4)
+    if layer is None or 4 * scratch > _MOST_SCRATCH or not _overlaps(geometry, positions, columns):
+        return None
+    if layer.weights.min() < -128 or layer.weights.max() > 127:
+        return None
+    own = Depthwise(geometry.k_h, geometry.k_w, positions, inputs[0].ctype.name == "int8_t", layer.levels)
+    function = context.named("v6m_depthwise", own)
+    finisher = _finisher(context, layer.levels)
+    weight = table(f"{name}_weight", layer.weights)
+    constants = layer.constants(name, np.zeros(geometry.out_c, dtype=np.int64))
+    return ThumbDepthwiseKernel(
+        name=name,
+        layer=node.layer,
+        what=f"depthwise {geometry.words}, requantize",
+        template="V6mDepthwise",
+        inputs=inputs,
+        y=y,
+        own_tables=(weight, constants),
+        by_rows=RowForm((geometry.rows,)),
+        scratch=scratch,
+        shared=(
+            _PRODUCT,
+            finisher,
+            Shared(function, depthwise.source(function, finisher.name, own), depthwise.code_size(own)),
+        ),
+        uses_string=True,
+        function=function,
+        weight=weight,
+        constants=constants,
+        geometry=geometry,
+        positions=positions,
+        columns=columns,
+        pad_value=op.pad_value,
+    )
+
+
+def _overlaps(geometry: Geometry, positions: int, columns: int) -> bool:
+    """Whether the columns of all tiles lie at most partly beside the input."""
+    last = (geometry.out_w - positions) * geometry.stride_w - geometry.pad_left
+    before, behind = geometry.pad_left, max(last + columns - geometry.in_w, 0)
+    return before + behind < columns
 
 
 def make_dense(

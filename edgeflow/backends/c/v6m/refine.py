@@ -107,13 +107,22 @@ def refine(
     zero = int(requant.offset.flat[0]) - lo
     for kink in (None, zero):
         levels = Levels(hi - lo, lo % 256, kink)
-        found = [_search(one, lo, levels) for one in stairs]
-        forms = tuple(one for one in found if one is not None)
-        if len(forms) == len(found):
+        forms = _forms(stairs, lo, levels)
+        if forms is not None:
             return levels, forms
         if not 0 < zero < levels.top:
             break
     return None
+
+
+def _forms(stairs: Sequence[Staircase], lo: int, levels: Levels) -> tuple[Refined, ...] | None:
+    found: list[Refined] = []
+    for one in stairs:
+        form = _search(one, lo, levels)
+        if form is None:
+            return None
+        found.append(form)
+    return tuple(found)
 
 
 def _search(stairs: Staircase, lo: int, levels: Levels) -> Refined | None:
