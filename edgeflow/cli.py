@@ -388,6 +388,13 @@ def verify(
         typer.Option("--data", "-d", help="For a .tflite model, inputs: floats, or integers of its own type."),
     ] = None,
     runner: Annotated[list[str] | None, typer.Option("--runner", help="Only this runner; repeat for more.")] = None,
+    port: Annotated[
+        str | None,
+        typer.Option(
+            "--port", metavar="DEV", help="Also on your own board, with the validation firmware, at this port."
+        ),
+    ] = None,
+    baud: Annotated[int, typer.Option("--baud", help="Bits a second of that serial port.")] = 115200,
     latency: Latency = None,
     ram: Ram = None,
     flash: Flash = None,
@@ -399,16 +406,18 @@ def verify(
     Example: `edgeflow verify firmware --vectors vectors/vectors.npz`
     """
     from edgeflow import verification
+    from edgeflow.backends.protocol import Attached
     from edgeflow.report.progress import watcher
     from edgeflow.report.record import comparison_record, to_json
-    from edgeflow.report.terminal import line, show_comparisons, show_skipped, show_verdict
+    from edgeflow.report.terminal import line, show_comparisons, show_cycles, show_skipped, show_verdict
 
     console = open_console()
     limits = budget_limits(latency, ram, flash)
     given, source = verification.verification_data(folder, vectors, data)
     with watcher(console, quiet=quiet or json) as seen:
+        attached = None if port is None else Attached(port, baud, seen.part)
         artefact, found, verdict = verification.verify(
-            folder, given, tuple(runner) if runner else None, limits, lambda what: seen.stage("verify", what)
+            folder, given, tuple(runner) if runner else None, limits, lambda what: seen.stage("verify", what), attached
         )
     record = verification.record_verification(folder, source, found, verdict, artefact)
     edited = record.edited
@@ -416,6 +425,7 @@ def verify(
         print_json(to_json(record))
     else:
         show_comparisons(console, found.samples, comparison_record(found.comparisons[0]), record.targets)
+        show_cycles(console, record.targets)
         show_skipped(console, record.skipped)
         if found.accuracy is not None:
             built = found.adapted_accuracy

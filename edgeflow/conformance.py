@@ -10,7 +10,7 @@ import numpy as np
 
 from edgeflow.artifacts import fill, scratch
 from edgeflow.backends.artefact import backend_named
-from edgeflow.backends.protocol import Artefact, Backend
+from edgeflow.backends.protocol import Artefact, Attachable, Attached, Backend
 from edgeflow.board import Board, McuBoard
 from edgeflow.errors import EdgeflowError, Unsupported
 from edgeflow.frontends.tflite.original import RUNNER, TITLE, ask_original, kept_original
@@ -100,6 +100,11 @@ class Conformance:
         """Whether every target is, and the model agrees with the graph."""
         return all(one.agrees for one in self.comparisons)
 
+
+BOARD = "board"
+"""The name of the runner that is the user's own board."""
+
+BOARD_TITLE = "C on the board at {}"
 
 Told = Callable[[str], None]
 Outputs = Mapping[str, IntArray]
@@ -210,14 +215,20 @@ def compare(
 
 
 def verify_artefact(
-    artefact: Artefact, vectors: Vectors, runners: Sequence[str] | None = None, told: Told = lambda _: None
+    artefact: Artefact,
+    vectors: Vectors,
+    runners: Sequence[str] | None = None,
+    told: Told = lambda _: None,
+    attached: Attached | None = None,
 ) -> Conformance:
     """Builds and runs an artefact with every runner (or those named) on the vectors, and compares all outputs.
 
+    Last, where a board is attached, the same on that board; the name BOARD alone among the runners is only that.
     Raises EdgeflowError for unfitting vectors, MissingTool, ToolFailed, DoesNotFit.
     """
     backend = backend_named(artefact.backend)
-    chosen = _runners(backend, artefact.board, runners)
+    others = [name for name in runners or () if name != BOARD or attached is None]
+    chosen = [] if runners and not others else _runners(backend, artefact.board, others)
     graph, source = artefact.graph, artefact.source
     inputs = graph_inputs(graph, vectors)
     told("integer graph")
@@ -242,6 +253,9 @@ def verify_artefact(
         if one.first:
             one = replace(one, first=locate(artefact, runner, inputs, one.first))
         found.append(replace(one, resources=measured))
+    if attached is not None:
+        told(BOARD_TITLE.format(attached.device))
+        found.append(compare_board(artefact, backend, inputs, expected, attached))
     return Conformance(
         _batch(expected),
         tuple(found),
@@ -250,6 +264,18 @@ def verify_artefact(
         tuple(skipped),
         None if adapted is None else accuracy(graph, vectors, expected),
     )
+
+
+def compare_board(
+    artefact: Artefact, backend: Backend, inputs: Mapping[str, IntArray], expected: Outputs, attached: Attached
+) -> Comparison:
+    """The user's own board against the interpreter's outputs. A difference is named at the output that shows it: the
+    firmware on the board has no others. Raises EdgeflowError."""
+    if not isinstance(backend, Attachable):
+        raise EdgeflowError(f"backend {backend.name} has no firmware for --port", fix="build with --backend c")
+    done = backend.ask_board(artefact, inputs, attached)
+    one = compare(artefact.graph, BOARD, BOARD_TITLE.format(attached.device), expected, done.outputs)
+    return replace(one, resources=done.resources)
 
 
 def compile_and_run(artefact: Artefact, samples: int = 8) -> Comparison:
@@ -353,6 +379,8 @@ def _runners(backend: Backend, board: Board, names: Sequence[str] | None) -> lis
     known = {one.name: one.title.format(core=core) for one in backend.runners}
     for name in names or ():
         if name not in known:
+            if name == BOARD:
+                raise EdgeflowError("the runner board needs a board", fix="--port DEV says where it is")
             what = f'backend {backend.name} has no runner "{name}"'
             raise EdgeflowError(what, fix=f"choose from: {', '.join(known)}")
     chosen = names or [one.name for one in backend.runners if not one.asked]

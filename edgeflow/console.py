@@ -59,7 +59,7 @@ BoardName = Annotated[str, typer.Option("--board", "-b", help="A board's name (e
 BackendName = Annotated[str, typer.Option("--backend", help="What to generate: c, tflm or hls4ml.")]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Backend option NAME=VALUE: c prefix, stack; tflm prefix, kernels, int4."),
+    typer.Option("--set", help="Backend option NAME=VALUE: c prefix, stack, validation; tflm prefix, kernels, int4."),
 ]
 Latency = Annotated[str | None, typer.Option("--latency", help='Longest time of one inference, such as "50 ms".')]
 Ram = Annotated[str | None, typer.Option("--ram", help='RAM that the model may use, such as "16 KiB".')]

@@ -39,6 +39,7 @@ class Unit(enum.Enum):
     SECONDS = "s"
     HERTZ = "Hz"
     INSTRUCTIONS = "instructions"
+    CYCLES = "cycles"
     COUNT = "count"
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edgeflow.artifacts import MANIFEST, file_digest, remove_file
 from edgeflow.backends.artefact import backend_named, edited_files, load_artefact
-from edgeflow.backends.protocol import Artefact
+from edgeflow.backends.protocol import Artefact, Attached
 from edgeflow.budget import Limits, Verdict, explain, judge
 from edgeflow.conformance import Conformance, verify_artefact
 from edgeflow.errors import EdgeflowError, MissingTool, printable
@@ -22,7 +22,7 @@ from edgeflow.report.record import RunRecord, StepRecord, comparison_record, tar
 from edgeflow.toolchain import gcc, qemu
 from edgeflow.vectors import Vectors, read_inputs, read_vectors
 
-_PACKAGES = ("numpy", "keras", "tensorflow", "qkeras-v3", "tflite-micro")
+_PACKAGES = ("numpy", "pyserial", "keras", "tensorflow", "qkeras-v3", "tflite-micro")
 
 
 def measured_verdict(artefact: Artefact, found: Conformance, limits: Limits) -> Verdict:
@@ -43,14 +43,15 @@ def verify(
     runners: tuple[str, ...] | None = None,
     limits: Limits | None = None,
     told: Callable[[str], None] = lambda _: None,
+    attached: Attached | None = None,
 ) -> tuple[Artefact, Conformance, Verdict]:
-    """Verifies a built folder on vectors and judges what was measured.
+    """Verifies a built folder on vectors, and on a board where one is attached, and judges what was measured.
 
     A run.json of an earlier verification is removed first: it must not outlive a failure.
     """
     artefact = load_artefact(folder)
     remove_file(folder / RECORD)
-    found = verify_artefact(artefact, vectors, runners, told)
+    found = verify_artefact(artefact, vectors, runners, told, attached)
     return artefact, found, measured_verdict(artefact, found, limits or Limits())
 
 

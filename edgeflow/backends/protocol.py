@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 from edgeflow.artifacts import Bundle
 from edgeflow.board import Board, McuBoard
@@ -61,6 +61,23 @@ class Run:
     outputs: Mapping[str, IntArray]
     resources: tuple[Resource, ...] = ()
     states: Mapping[str, IntArray] | None = None
+
+
+def _untold(_done: int, _of: int) -> None:
+    """Nobody wants to know how far it is."""
+
+
+@dataclass(frozen=True)
+class Attached:
+    """The user's own board, at the serial port `device` (a path) with `baud` bits a second.
+
+    `told` hears how many samples are done, of how many. `patience` scales the time that the board may take.
+    """
+
+    device: str
+    baud: int = 115200
+    told: Callable[[int, int], None] = _untold
+    patience: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -136,4 +153,13 @@ class Backend(Protocol):
 
     def measure(self, program: Program) -> tuple[Resource, ...]:
         """Figures that the built program itself shows."""
+        ...
+
+
+@runtime_checkable
+class Attachable(Protocol):
+    """A backend whose projects also run on a board that is attached to this machine."""
+
+    def ask_board(self, artefact: Artefact, inputs: Mapping[str, IntArray], attached: Attached) -> Run:
+        """Runs samples (batch axis first) on the board. Raises EdgeflowError where it is not there or not ready."""
         ...

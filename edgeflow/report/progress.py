@@ -40,6 +40,11 @@ class Terminal:
                 self._task, total=epochs, completed=epoch, what=f"epoch {epoch} of {epochs}, {metric} {value:.4f}"
             )
 
+    def part(self, done: int, of: int) -> None:
+        """So much of the step is done."""
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, total=of, completed=done)
+
     def done(self, name: str, result: str) -> None:
         """A step ended."""
         if self._bar is not None and self._task is not None:

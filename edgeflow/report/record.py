@@ -50,13 +50,14 @@ class MismatchRecord:
 
 @dataclass(frozen=True)
 class ResourceRecord:
-    """A figure with its unit and source."""
+    """A figure with its unit and source; `layer` where it is one layer's."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = _STRICT
     name: str
     value: float
     unit: str
     source: str
+    layer: str | None = None
 
 
 @dataclass(frozen=True)
@@ -277,4 +278,4 @@ def _mismatch(one: Mismatch | None) -> MismatchRecord | None:
 
 
 def _resource(one: Resource) -> ResourceRecord:
-    return ResourceRecord(one.name, one.value, one.unit.value, str(one.source))
+    return ResourceRecord(one.name, one.value, one.unit.value, str(one.source), one.layer)

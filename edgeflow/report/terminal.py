@@ -193,6 +193,8 @@ def show_comparisons(
     for one in targets:
         count = next((r.value for r in one.resources if r.name == "instructions"), None)
         extra = f"   {count:,.0f} instructions each" if count else ""
+        spent = next((r.value for r in one.resources if r.name == "cycles" and r.layer is None), None)
+        extra += f"   {spent:,.0f} cycles each" if spent else ""
         if one.moved is not None:
             extra += f"   {moved_text(one)}"
         rows.append([one.title, f"{one.samples}", _differ(one) + extra])
@@ -219,6 +221,20 @@ def _warn_of_decisions(console: Console, one: TargetRecord) -> None:
         " integers"
     )
     console.print(Text.assemble(("  warning: ", "bold yellow"), told), soft_wrap=True)
+
+
+def show_cycles(console: Console, targets: Sequence[TargetRecord]) -> None:
+    """What each layer took on a board that measured it, in order, and its share."""
+    for one in targets:
+        layers = [(r.layer, r.value) for r in one.resources if r.name == "cycles" and r.layer is not None]
+        total = sum(value for _, value in layers)
+        if not total:
+            continue
+        line(console, "")
+        shares = [[f"'{name}'", f"{value:,.0f}", f"{100 * value / total:.1f} %"] for name, value in layers]
+        table(console, [[one.title, "cycles", "share"], *shares], right=frozenset({1, 2}))
+        source = next(r.source for r in one.resources if r.layer is not None)
+        line(console, f"  {source}")
 
 
 def show_compiled(console: Console, ran: Comparison) -> None:
@@ -292,6 +308,7 @@ def show_record(console: Console, record: RunRecord) -> None:
         line(console, f"{title} · backend {backend}")
         samples = group[0].samples
         show_comparisons(console, samples, record.reference, group)
+        show_cycles(console, group)
         budget = next((one.budget for one in group if one.budget), ())
         if budget:
             line(console, "")

@@ -32,7 +32,7 @@ class Timer:
 
 @dataclass(frozen=True)
 class Machine:
-    """An emulated board: origins and sizes of its code and data memory, and a timer."""
+    """An emulated board: origins and sizes of its code and data memory, a timer, its first UART (Arm's CMSDK)."""
 
     name: str
     flash: int
@@ -40,6 +40,7 @@ class Machine:
     ram: int
     ram_size: int
     timer: Timer
+    uart: int
 
 
 def _cmsdk_timer(base: int, tick: int) -> Timer:
@@ -54,9 +55,9 @@ def _system_counter(base: int, tick: int) -> Timer:
     return Timer(base, tick, "TIMER[0] = 1u", restart, "TIMER[2]", "(TIMER[3] != 0u)")
 
 
-_MPS2 = (0, 4 << 20, 0x20000000, 4 << 20, _cmsdk_timer(0x40000000, 160))
-_MPS2_SECURE = (0x10000000, 4 << 20, 0x38000000, 4 << 20, _cmsdk_timer(0x50000000, 200))
-_MPS3_SECURE = (0, 512 << 10, 0x21000000, 2 << 20, _system_counter(0x58100000, 125))
+_MPS2 = (0, 4 << 20, 0x20000000, 4 << 20, _cmsdk_timer(0x40000000, 160), 0x40004000)
+_MPS2_SECURE = (0x10000000, 4 << 20, 0x38000000, 4 << 20, _cmsdk_timer(0x50000000, 200), 0x50200000)
+_MPS3_SECURE = (0, 512 << 10, 0x21000000, 2 << 20, _system_counter(0x58100000, 125), 0x59303000)
 MACHINES = {
     name: Machine(name, *layout)
     for name, layout in (

@@ -15,10 +15,13 @@ from edgeflow.backends.c.estimate import estimate, latency, remedies
 from edgeflow.backends.c.firmware import COMPILE_FLAGS, LINK_FLAGS, firmware_files
 from edgeflow.backends.c.kernels import KERNELS
 from edgeflow.backends.c.memory import memory_map
+from edgeflow.backends.c.validation import identity
+from edgeflow.backends.c.validation_host import Answered, Expected, run_on_board
 from edgeflow.backends.protocol import (
     NO_MICROCONTROLLER,
     OTHER_BACKEND,
     Artefact,
+    Attached,
     Program,
     Remedy,
     Run,
@@ -26,7 +29,7 @@ from edgeflow.backends.protocol import (
     microcontroller,
 )
 from edgeflow.board import Board, Boot, McuBoard
-from edgeflow.errors import ToolFailed
+from edgeflow.errors import EdgeflowError, ToolFailed
 from edgeflow.ir.graph import Graph, Node
 from edgeflow.ir.types import IntArray
 from edgeflow.ops.conv import Conv
@@ -44,13 +47,15 @@ _SANITIZE = ("-fsanitize=undefined,address", "-fno-sanitize-recover=all", "-fno-
 
 @dataclass(frozen=True)
 class COptions:
-    """What a user may choose. `prefix` starts every public C name; `stack` is reserved in RAM, in bytes.
+    """What a user may choose. `prefix` starts every public C name; `stack` is reserved in RAM, in bytes;
+    with `validation` the project has the firmware for `edgeflow verify --port` too.
 
     Raises ValueError for a stack that is no multiple of 8 from 0 to 16 MiB.
     """
 
     prefix: str = ""
     stack: int = 512
+    validation: bool = False
 
     def __post_init__(self) -> None:
         if self.stack % 8 or not 0 <= self.stack <= 1 << 24:
@@ -102,7 +107,7 @@ class CBackend:
         """The firmware project."""
         chosen = cast(COptions, options)
         emitted = emit_model(graph, chosen.prefix or None, microcontroller(board).core)
-        return Bundle(firmware_files(emitted, microcontroller(board), chosen.stack))
+        return Bundle(firmware_files(emitted, microcontroller(board), chosen.stack, chosen.validation))
 
     def need_tools(self) -> None:
         """Two compilers and the emulator."""
@@ -161,6 +166,24 @@ class CBackend:
             Resource("stack reserve", cast(COptions, program.artefact.options).stack, Unit.BYTES, _RESERVE),
         )
 
+    def ask_board(self, artefact: Artefact, inputs: Mapping[str, IntArray], attached: Attached) -> Run:
+        """Samples to the validation firmware on the user's board: outputs, cycles by layer, stack."""
+        if not cast(COptions, artefact.options).validation:
+            raise EdgeflowError(
+                "was built without the validation firmware, which a board needs for --port",
+                where=str(artefact.folder),
+                fix="build it again with --set validation=true, and flash its build/validation.elf",
+            )
+        emitted, graph = self._emitted(artefact), artefact.graph
+        batch = len(next(iter(inputs.values())))
+        packed = _pack(emitted, graph, inputs)
+        size = len(packed) // batch
+        outputs = sum(emitted.output_buffer(one.name).size for one in graph.outputs)
+        expected = Expected(identity(emitted), size, outputs, len(emitted.kernels))
+        samples = [packed[start : start + size] for start in range(0, len(packed), size)]
+        answered = run_on_board(attached, expected, samples)
+        return Run(_unpack(emitted, graph, answered.outputs, batch), _board_resources(emitted, answered, attached))
+
     def _emitted(self, artefact: Artefact) -> Emitted:
         options = cast(COptions, artefact.options)
         return emit_model(artefact.graph, options.prefix or None, microcontroller(artefact.board).core)
@@ -186,6 +209,26 @@ def _run_resources(figures: qemu.Figures, board: McuBoard) -> tuple[Resource, ..
         Resource("instructions, most", figures.most, Unit.INSTRUCTIONS, counted),
         stack,
         latency(figures.most, board, measured=True),
+    )
+
+
+def _board_resources(emitted: Emitted, answered: Answered, attached: Attached) -> tuple[Resource, ...]:
+    """Mean and most cycles of an inference, mean cycles of each layer in order, and the stack."""
+    where = f"on the board at {attached.device}"
+    stack = Resource("stack on the board", answered.stack, Unit.BYTES, Source(SourceKind.MEASURED, f"painted, {where}"))
+    if answered.counter is None:
+        return (stack,)
+    counted = Source(SourceKind.MEASURED, f"{where}, {answered.counter}, mean of {len(answered.cycles)} samples")
+    totals, means = answered.cycles.sum(axis=1), answered.cycles.mean(axis=0)
+    layers = (
+        Resource("cycles", float(mean), Unit.CYCLES, counted, layer=kernel.layer)
+        for kernel, mean in zip(emitted.kernels, means, strict=True)
+    )
+    return (
+        Resource("cycles", float(totals.mean()), Unit.CYCLES, counted),
+        Resource("cycles, most", int(totals.max()), Unit.CYCLES, counted),
+        stack,
+        *layers,
     )
 
 

@@ -72,13 +72,14 @@ class Stretch:
 class Calls:
     """All calls in order. `nowhere` is the place of a row outside of its tensor.
 
-    By layer function: how many rows it works through, and of each input the rows and the elements of each.
+    By layer function: how many rows it works through, of each input the rows and the elements of each, and its number.
     """
 
     parts: tuple[Direct | Stretch, ...]
     nowhere: int
     extents: Mapping[str, int]
     read_rows: Mapping[str, Sequence[tuple[int, int]]]
+    numbers: Mapping[str, int]
 
     @property
     def swept(self) -> tuple[Kernel, ...]:
@@ -112,7 +113,8 @@ def calls_of(
         for kernel in kernels
         if kernel.by_rows
     }
-    return Calls(tuple(parts), writer.nowhere, extents, reads)
+    numbers = {kernel.name: number for number, kernel in enumerate(kernels)}
+    return Calls(tuple(parts), writer.nowhere, extents, reads, numbers)
 
 
 def _ranges(tasks: Sequence[Task]) -> list[tuple[int, int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgeflow.backends.c.emit import Emitted, Model
+from edgeflow.backends.c.validation import validation_files
 from edgeflow.board import Boot, McuBoard, Region, RegionKind
 from edgeflow.render import identifier, render
 from edgeflow.toolchain.qemu import ICOUNT_SHIFT, MACHINES
@@ -29,8 +30,11 @@ class LinkRegion:
     size: int
 
 
-def firmware_files(emitted: Emitted, board: McuBoard, stack: int) -> dict[str, bytes]:
-    """Relative path -> content of the whole project but the graph and the manifest."""
+def firmware_files(emitted: Emitted, board: McuBoard, stack: int, validation: bool = False) -> dict[str, bytes]:
+    """Relative path -> content of the whole project but the graph and the manifest.
+
+    With `validation` also of the firmware that `edgeflow verify --port` talks to.
+    """
     model, boot2 = emitted.model, board.boot is Boot.RP2040_BOOT2
     shared = {
         "model": model,
@@ -39,6 +43,7 @@ def firmware_files(emitted: Emitted, board: McuBoard, stack: int) -> dict[str, b
         "core_flags": board.core.gcc_flags,
         "compile_flags": COMPILE_FLAGS,
         "link_flags": LINK_FLAGS,
+        "validation": validation,
     }
     files = {
         f"model/{model.prefix}.h": emitted.header,
@@ -64,6 +69,8 @@ def firmware_files(emitted: Emitted, board: McuBoard, stack: int) -> dict[str, b
             traps_unaligned=board.core.traps_unaligned,
         )
         files["verify/qemu.ld"] = _emulated_memory(model, board, stack)
+    if validation:
+        files |= validation_files(emitted, board)
     return {name: text.encode("ascii", "backslashreplace") for name, text in files.items()}
 
 

@@ -47,7 +47,10 @@ def source(name: str, finisher: str, shape: Depthwise) -> str:
     """The C text of the function."""
     parameters = ["const uint8_t *x", "const v6m_product_t *p", "uint8_t *y", "uint32_t step"]
     assembly = [
-        ("frame: x, w, constants, y, step, channels, channels left, to the next row, delta, the last sum", _enter(shape)),
+        (
+            "frame: x, w, constants, y, step, channels, channels left, to the next row, delta, the last sum",
+            _enter(shape),
+        ),
         ("a channel: its addend starts the sums", _start(shape)),
         ("a weight times a value of each window", _taps(shape)),
         ("results", _finish(shape)),

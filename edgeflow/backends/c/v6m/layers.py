@@ -83,7 +83,8 @@ class _Layer:
     def constants(self, name: str, more: IntArray) -> Table:
         """The table of each output's words; `more` (outputs,) goes into the addends."""
         rows = [
-            (form.addend + extra, *form.words(self.levels)) for form, extra in zip(self.forms, more.tolist(), strict=True)
+            (form.addend + extra, *form.words(self.levels))
+            for form, extra in zip(self.forms, more.tolist(), strict=True)
         ]
         return Table(f"{name}_constants", UINT32, np.array(rows, dtype=np.int64) % (1 << 32))
 
@@ -131,14 +132,20 @@ def _convolution(
         template="V6mConv",
         inputs=inputs,
         y=y,
-        own_tables=(weight := table(f"{name}_weight", packed), constants := layer.constants(name, tile.addends(layer.weights, chunk, center))),
+        own_tables=(
+            weight := table(f"{name}_weight", packed),
+            constants := layer.constants(name, tile.addends(layer.weights, chunk, center)),
+        ),
         by_rows=RowForm((geometry.rows,), group, _reuse(geometry)),
         scratch=scratch,
         shared=(
             _PRODUCT,
             pair,
             finisher,
-            *(Shared(functions[n], tile.source(functions[n], finisher.name, one), tile.code_size(one)) for n, one in tiles.items()),
+            *(
+                Shared(functions[n], tile.source(functions[n], finisher.name, one), tile.code_size(one))
+                for n, one in tiles.items()
+            ),
         ),
         uses_string=True,
         functions=functions,

@@ -1,0 +1,88 @@
+"""The validation firmware: the model behind a serial port on the user's own board, with the cycles of each layer."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from edgeflow.backends.c.emit import Emitted
+from edgeflow.board import McuBoard
+from edgeflow.render import render
+from edgeflow.toolchain import gcc
+from edgeflow.toolchain.qemu import MACHINES
+
+VERSION = 1
+"""Of what is said over the serial port: both sides name it."""
+
+BAUD = 115200
+FOLDER = "validation"
+
+_DRIVERS = {
+    "STM32F446RE": "port_stm32f446",
+    "STM32F103C8": "port_stm32f103",
+    "nRF52833": "port_nrf52833",
+    "RP2040": "port_rp2040",
+}
+"""A board's chip -> the template of its serial port. For any other chip the three functions are the user's to write."""
+
+_TRIED = "port_qemu"
+
+
+def has_driver(board: McuBoard) -> bool:
+    """Whether edgeflow writes the serial port of this board's chip."""
+    return board.chip in _DRIVERS
+
+
+def identity(emitted: Emitted) -> bytes:
+    """64 bytes: SHA-256 of the graph, and of the C source with its header."""
+    source = hashlib.sha256(emitted.header.encode() + emitted.source.encode()).digest()
+    return bytes.fromhex(emitted.model.digest) + source
+
+
+def validation_files(emitted: Emitted, board: McuBoard) -> dict[str, str]:
+    """Relative path -> text of the validation firmware beside the model and its start-up code."""
+    emulator = MACHINES.get(board.core.qemu_machine)
+    shared = {"board": board, "baud": BAUD}
+    main = render(
+        "firmware/validation/main.c.j2",
+        model=emitted.model,
+        board=board,
+        kernels=emitted.kernels,
+        version=VERSION,
+        has_dwt=not board.core.traps_unaligned,
+        identity=[f"0x{byte:02x}" for byte in identity(emitted)],
+        crc_table=[f"0x{word:08x}u" for word in _crc_table()],
+    )
+    driver = _DRIVERS.get(board.chip, "port_yours")
+    files = {
+        "main.c": main,
+        "port.c": render(f"firmware/validation/{driver}.c.j2", **shared),
+        "port.h": render("firmware/validation/port.h.j2"),
+        "profile.h": render("firmware/validation/profile.h.j2"),
+    }
+    if emulator:
+        tried = render(f"firmware/validation/{_TRIED}.c.j2", machine=emulator.name, uart=emulator.uart)
+        files["port_qemu.c"] = tried
+    return {f"{FOLDER}/{name}": text for name, text in files.items()}
+
+
+def compile_validation(folder: Path, prefix: str, board: McuBoard, output: Path, flags: tuple[str, ...]) -> Path:
+    """Compiles the validation firmware of a built folder for QEMU's machine, as CMake does for the board itself.
+
+    Raises MissingTool, ToolFailed, DoesNotFit.
+    """
+    own = folder / FOLDER
+    extra = (*flags, f"-I{own}", "-include", str(own / "profile.h"))
+    sources = [folder / "model" / f"{prefix}.c", own / "main.c", own / "port_qemu.c", folder / "src" / "startup.c"]
+    return gcc.compile_arm(sources, folder / "model", folder / "verify" / "qemu.ld", output, extra)
+
+
+def _crc_table() -> list[int]:
+    """CRC-32 (zlib's polynomial, reflected: edb88320) of every four bits."""
+    table: list[int] = []
+    for nibble in range(16):
+        crc = nibble
+        for _ in range(4):
+            crc = crc >> 1 ^ (0xEDB88320 if crc & 1 else 0)
+        table.append(crc)
+    return table
