@@ -390,9 +390,7 @@ def verify(
     runner: Annotated[list[str] | None, typer.Option("--runner", help="Only this runner; repeat for more.")] = None,
     port: Annotated[
         str | None,
-        typer.Option(
-            "--port", metavar="DEV", help="Also on your own board, with the validation firmware, at this port."
-        ),
+        typer.Option("--port", metavar="DEV", help="Also on your own board, at this serial port."),
     ] = None,
     baud: Annotated[int, typer.Option("--baud", help="Bits a second of that serial port.")] = 115200,
     latency: Latency = None,

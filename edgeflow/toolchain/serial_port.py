@@ -25,6 +25,13 @@ class _Device(Protocol):
     def close(self) -> None: ...
 
 
+class Disconnected(EdgeflowError):
+    """The device vanished while it was open."""
+
+    def __init__(self, device: str) -> None:
+        super().__init__("the serial port is gone", where=device, fix="plug the board in, and run it again")
+
+
 class SerialPort:
     """An open serial port. `device` is its path, `baud` its bits per second. Use it in a `with` statement.
 
@@ -56,8 +63,8 @@ class SerialPort:
                 found = self._port.read(max(1, self._port.in_waiting))
                 if found:
                     return found
-        except OSError as error:
-            raise _gone(self.device, error) from None
+        except OSError:
+            raise Disconnected(self.device) from None
         return b""
 
     def write(self, data: bytes) -> None:
@@ -72,8 +79,8 @@ class SerialPort:
                 where=self.device,
                 fix="switch flow control off in the adapter, or give the board's own port",
             ) from None
-        except OSError as error:
-            raise _gone(self.device, error) from None
+        except OSError:
+            raise Disconnected(self.device) from None
 
 
 def _open(device: str, baud: int) -> _Device:
@@ -119,14 +126,3 @@ def _group(device: str) -> str:
     except (OSError, KeyError):
         name = "dialout"
     return f"sudo usermod -a -G {name} {os.environ.get('USER', '$USER')}, then log in again"
-
-
-def _gone(device: str, error: OSError) -> EdgeflowError:
-    del error
-    return Disconnected(
-        "the serial port is gone: the board was unplugged", where=device, fix="plug it in, run it again"
-    )
-
-
-class Disconnected(EdgeflowError):
-    """The device vanished while it was open."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgeflow.backends.c.emit import Emitted, Model
-from edgeflow.backends.c.validation import validation_files
+from edgeflow.backends.c.validation import images, validation_files
 from edgeflow.board import Boot, McuBoard, Region, RegionKind
 from edgeflow.render import identifier, render
 from edgeflow.toolchain.qemu import ICOUNT_SHIFT, MACHINES
@@ -44,6 +44,7 @@ def firmware_files(emitted: Emitted, board: McuBoard, stack: int, validation: bo
         "compile_flags": COMPILE_FLAGS,
         "link_flags": LINK_FLAGS,
         "validation": validation,
+        "images": images(board),
     }
     files = {
         f"model/{model.prefix}.h": emitted.header,

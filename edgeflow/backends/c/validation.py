@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 
 from edgeflow.backends.c.emit import Emitted
-from edgeflow.board import McuBoard
+from edgeflow.board import Boot, McuBoard
 from edgeflow.render import render
-from edgeflow.toolchain import gcc
 from edgeflow.toolchain.qemu import MACHINES
 
 VERSION = 1
@@ -24,13 +22,6 @@ _DRIVERS = {
     "RP2040": "port_rp2040",
 }
 """A board's chip -> the template of its serial port. For any other chip the three functions are the user's to write."""
-
-_TRIED = "port_qemu"
-
-
-def has_driver(board: McuBoard) -> bool:
-    """Whether edgeflow writes the serial port of this board's chip."""
-    return board.chip in _DRIVERS
 
 
 def identity(emitted: Emitted) -> bytes:
@@ -61,20 +52,16 @@ def validation_files(emitted: Emitted, board: McuBoard) -> dict[str, str]:
         "profile.h": render("firmware/validation/profile.h.j2"),
     }
     if emulator:
-        tried = render(f"firmware/validation/{_TRIED}.c.j2", machine=emulator.name, uart=emulator.uart)
-        files["port_qemu.c"] = tried
+        files["port_qemu.c"] = render("firmware/validation/port_qemu.c.j2", machine=emulator.name, uart=emulator.uart)
     return {f"{FOLDER}/{name}": text for name, text in files.items()}
 
 
-def compile_validation(folder: Path, prefix: str, board: McuBoard, output: Path, flags: tuple[str, ...]) -> Path:
-    """Compiles the validation firmware of a built folder for QEMU's machine, as CMake does for the board itself.
-
-    Raises MissingTool, ToolFailed, DoesNotFit.
-    """
-    own = folder / FOLDER
-    extra = (*flags, f"-I{own}", "-include", str(own / "profile.h"))
-    sources = [folder / "model" / f"{prefix}.c", own / "main.c", own / "port_qemu.c", folder / "src" / "startup.c"]
-    return gcc.compile_arm(sources, folder / "model", folder / "verify" / "qemu.ld", output, extra)
+def images(board: McuBoard) -> tuple[tuple[str, str, str, bool], ...]:
+    """What CMake can build of it: name, source of the serial port, linker script, whether it has a boot stage."""
+    found = [("validation", "port.c", "memory.ld", board.boot is Boot.RP2040_BOOT2)]
+    if board.core.qemu_machine in MACHINES:
+        found.append(("validation_qemu", "port_qemu.c", "verify/qemu.ld", False))
+    return tuple(found)
 
 
 def _crc_table() -> list[int]:

@@ -14,7 +14,7 @@ from edgeflow.backends.protocol import Attached
 from edgeflow.errors import EdgeflowError
 from edgeflow.ir.types import IntArray
 from edgeflow.toolchain.serial_link import Fault, Link, NoAnswer
-from edgeflow.toolchain.serial_port import SerialPort
+from edgeflow.toolchain.serial_port import Disconnected, SerialPort
 
 _HELLO = struct.Struct("<BB2xIII64s")
 _DIGEST = 32
@@ -117,7 +117,7 @@ def _no_firmware(fault: Fault, attached: Attached) -> EdgeflowError:
         return EdgeflowError(
             "something answers, but not the validation firmware",
             where=where,
-            fix=f"check that --baud {attached.baud} is the firmware's (BAUD in validation/port.c), and that it is flashed",
+            fix=f"check that --baud {attached.baud} is BAUD in validation/port.c, and that this firmware is flashed",
         )
     return _broken(fault, attached, "the greeting")
 
@@ -127,6 +127,8 @@ def _asked(link: Link, kind: str, payload: bytes, size: int, seconds: float, att
         found = link.ask(kind, payload, size, seconds)
     except NoAnswer as error:
         raise _broken(error.fault, attached, what) from None
+    except Disconnected as error:
+        raise EdgeflowError(f"the board was unplugged, at {what}", where=error.where, fix=error.fix) from None
     if len(found) != size:
         raise EdgeflowError(
             f"the board answered {len(found)} bytes to {what}, not {size}", where=attached.device, fix="reset it"
