@@ -26,8 +26,9 @@ from edgeflow.ir.types import IntArray
 from edgeflow.pipeline import open_graph
 from edgeflow.toolchain import tflm
 
-BOARDS = ("rpi-pico", "stm32f103c8", "nucleo-f446re")
-CORES = (Core.CORTEX_M0PLUS, Core.CORTEX_M3, Core.CORTEX_M4F, Core.CORTEX_M7, Core.CORTEX_M33, Core.CORTEX_M55)
+BOARDS = ("rpi-pico", "stm32f103c8", "nucleo-f446re", "longan-nano")
+CORES = tuple(core for core in Core if core not in (Core.CORTEX_M0, Core.CORTEX_M4))
+"""One of each kind of code: the others take another's."""
 VARIANTS: Mapping[str, COptions] = {"default": DEFAULT}
 MODELS = ("kws_ref_model", "ad01_int8")
 _ROOT = Path(__file__).resolve().parent.parent

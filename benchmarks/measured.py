@@ -11,7 +11,7 @@ import numpy as np
 from edgeflow.artifacts import fill, scratch
 from edgeflow.backends import BACKENDS
 from edgeflow.backends.c.backend import COptions
-from edgeflow.backends.c.firmware import COMPILE_FLAGS, LINK_FLAGS
+from edgeflow.backends.c.firmware import COMPILE_FLAGS, link_flags
 from edgeflow.backends.protocol import Artefact, Program, Run
 from edgeflow.board import Core, McuBoard, load_board
 from edgeflow.ir.graph import Graph
@@ -126,8 +126,9 @@ def _model_alone(program: Program, board: McuBoard) -> elf.Sizes:
     """The model's file linked with nothing but what it calls."""
     folder = program.artefact.folder
     (source,) = (folder / "model").glob("*.c")
-    flags = (*board.core.gcc_flags, *COMPILE_FLAGS, *LINK_FLAGS, f"-Wl,--entry={source.stem}_run")
-    image = gcc.compile_arm([source], folder / "model", folder / "memory.ld", program.work / "model.elf", flags)
+    flags = (*board.core.gcc_flags, *COMPILE_FLAGS, *link_flags(board.core), f"-Wl,--entry={source.stem}_run")
+    compiler, script = gcc.CROSS[board.core.architecture.value], folder / "memory.ld"
+    image = gcc.compile_image([source], folder / "model", script, program.work / "model.elf", flags, compiler)
     return elf.read_sizes(image)
 
 

@@ -370,8 +370,8 @@ def prepare_output(output: Path) -> None:
 
 def check_tools(config: Config) -> None:
     """Raises MissingTool now for a compiler or emulator that would be missed after the training."""
-    for name in dict.fromkeys(target.backend for target in config.targets):
-        backend_named(name).need_tools()
+    for target, board in zip(config.targets, target_boards(config), strict=True):
+        backend_named(target.backend).need_tools(board)
 
 
 def _target(

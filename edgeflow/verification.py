@@ -133,6 +133,8 @@ def versions() -> dict[str, str]:
         "gcc": lambda: gcc.version(gcc.HOST),
         "arm-none-eabi-gcc": lambda: gcc.version(gcc.ARM),
         "qemu-system-arm": qemu.version,
+        "riscv64-unknown-elf-gcc": lambda: gcc.version(gcc.RISCV),
+        "qemu-system-riscv32": lambda: qemu.version(qemu.QEMU_RISCV),
     }
     for name, ask in asked.items():
         with contextlib.suppress(MissingTool):

@@ -6,6 +6,7 @@ cd "$(dirname "$0")/.."
 
 has() { command -v "$1" >/dev/null 2>&1; }
 has_newlib() { has arm-none-eabi-gcc && [ -f "$(arm-none-eabi-gcc -mcpu=cortex-m4 -mthumb -print-file-name=libc.a)" ]; }
+has_picolibc() { has riscv64-unknown-elf-gcc && riscv64-unknown-elf-gcc --specs=picolibc.specs -E -include string.h -x c /dev/null >/dev/null 2>&1; }
 
 packages=() losses=()
 need() { # need "packages" "what is skipped without them"
@@ -19,6 +20,9 @@ look() {
     has g++ || need "g++" "the check that the C code is C++ as well"
     has arm-none-eabi-gcc || need "gcc-arm-none-eabi" "firmware for the boards"
     has_newlib || need "libnewlib-arm-none-eabi" "firmware for the boards"
+    has riscv64-unknown-elf-gcc || need "gcc-riscv64-unknown-elf" "firmware for RISC-V boards"
+    has_picolibc || need "picolibc-riscv64-unknown-elf" "firmware for RISC-V boards"
+    has qemu-system-riscv32 || need "qemu-system-misc" "running RISC-V firmware without the board"
     has qemu-system-arm || need "qemu-system-arm" "running firmware without the board"
     has clang || need "clang" "the check that a second compiler finds nothing in the C code"
     has cppcheck || need "cppcheck" "the checks of the C code by cppcheck and MISRA's rules"

@@ -139,7 +139,7 @@ class Backend(Protocol):
         """The backend's own files. Same input, same bytes. (`artefact.package` adds graph, board and manifest.)"""
         ...
 
-    def need_tools(self) -> None:
+    def need_tools(self, board: Board) -> None:
         """Raises MissingTool for a program or package that emitting, building or running would miss."""
         ...
 

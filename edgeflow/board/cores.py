@@ -6,16 +6,24 @@ import enum
 from dataclasses import dataclass
 
 
+class Architecture(enum.Enum):
+    """What a core's instructions are of. The value is the prefix of its GNU tools."""
+
+    ARM = "arm-none-eabi"
+    RISCV = "riscv64-unknown-elf"
+
+
 @dataclass(frozen=True)
 class _Traits:
     title: str
     cpu: str
     machine: str
     fpu: bool = False
+    architecture: Architecture = Architecture.ARM
 
 
 class Core(enum.Enum):
-    """An Arm Cortex-M core. The value is its name in a board file."""
+    """An Arm Cortex-M or a RISC-V core of 32 bits. The value is its name in a board file."""
 
     CORTEX_M0 = "cortex-m0"
     CORTEX_M0PLUS = "cortex-m0plus"
@@ -25,6 +33,7 @@ class Core(enum.Enum):
     CORTEX_M7 = "cortex-m7"
     CORTEX_M33 = "cortex-m33"
     CORTEX_M55 = "cortex-m55"
+    RV32IMAC = "rv32imac"
 
     @property
     def title(self) -> str:
@@ -35,6 +44,11 @@ class Core(enum.Enum):
     def cpu(self) -> str:
         """As compilers call it."""
         return _TRAITS[self].cpu
+
+    @property
+    def architecture(self) -> Architecture:
+        """Which compiler and emulator its code takes."""
+        return _TRAITS[self].architecture
 
     @property
     def has_dsp(self) -> bool:
@@ -63,17 +77,20 @@ class Core(enum.Enum):
 
     @property
     def gcc_flags(self) -> tuple[str, ...]:
-        """What selects this core in `arm-none-eabi-gcc`.
+        """What selects this core in its GNU compiler.
 
         With floating-point registers the calling convention stays the one without them (softfp): such objects
-        link with those of a project that does not use them. Start-up code must switch the unit on.
+        link with those of a project that does not use them. Start-up code must switch the unit on. For
+        a RISC-V core picolibc is selected as well: the compiler has no C library of its own.
         """
+        if self.architecture is Architecture.RISCV:
+            return (f"-march={self.cpu}", "-mabi=ilp32", "--specs=picolibc.specs")
         fpu = ("-mfpu=auto", "-mfloat-abi=softfp") if self.has_fpu else ()
         return (f"-mcpu={_TRAITS[self].cpu}", "-mthumb", *fpu)
 
     @property
     def qemu_machine(self) -> str:
-        """The `qemu-system-arm -M` machine that runs this core's code.
+        """The `qemu-system-arm -M` or `qemu-system-riscv32 -M` machine that runs this core's code.
 
         QEMU has no Cortex-M0+ machine. ARMv6-M code runs on its Cortex-M3 unchanged; that core accepts
         unaligned access, which a real Cortex-M0+ faults on, unless start-up code sets CCR.UNALIGN_TRP.
@@ -82,7 +99,7 @@ class Core(enum.Enum):
 
     @property
     def traps_unaligned(self) -> bool:
-        """Whether the real core faults on unaligned access (ARMv6-M)."""
+        """Whether the real core faults on unaligned access and start-up code can make QEMU's do so (ARMv6-M)."""
         return self in (Core.CORTEX_M0, Core.CORTEX_M0PLUS)
 
 
@@ -95,4 +112,5 @@ _TRAITS = {
     Core.CORTEX_M7: _Traits("Cortex-M7", "cortex-m7", "mps2-an500", fpu=True),
     Core.CORTEX_M33: _Traits("Cortex-M33", "cortex-m33", "mps2-an505", fpu=True),
     Core.CORTEX_M55: _Traits("Cortex-M55", "cortex-m55", "mps3-an547", fpu=True),
+    Core.RV32IMAC: _Traits("RV32IMAC", "rv32imac", "virt", architecture=Architecture.RISCV),
 }

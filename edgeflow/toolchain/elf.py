@@ -74,6 +74,12 @@ def read_sizes(path: Path) -> Sizes:
     return Sizes(flash, ram, tuple(symbols))
 
 
+def processor(path: Path) -> str:
+    """Whose code an image holds, in ELF's own word: EM_ARM, EM_RISCV. Raises ToolFailed for a file that is none."""
+    with _open(path) as elf:
+        return str(elf["e_machine"])
+
+
 @contextmanager
 def _open(path: Path) -> Generator[Any]:
     from elftools.common.exceptions import ELFError

@@ -1,4 +1,4 @@
-"""The GNU C compilers: this machine's and the one for bare-metal Arm."""
+"""The GNU C compilers: this machine's and those for bare-metal Arm and RISC-V."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ from edgeflow.toolchain.process import Finished, Limits, Tool, check, run
 
 HOST = Tool("gcc", "EDGEFLOW_CC", "apt install gcc (or your system's C compiler)")
 ARM = Tool("arm-none-eabi-gcc", "EDGEFLOW_ARM_GCC", "apt install gcc-arm-none-eabi libnewlib-arm-none-eabi")
+RISCV = Tool(
+    "riscv64-unknown-elf-gcc", "EDGEFLOW_RISCV_GCC", "apt install gcc-riscv64-unknown-elf picolibc-riscv64-unknown-elf"
+)
+CROSS = {"arm-none-eabi": ARM, "riscv64-unknown-elf": RISCV}
+"""The compilers for bare metal by the prefix of their names."""
 _LIMITS = Limits(seconds=300, memory=8 << 30)
 _NO_HEADER = re.compile(r"fatal error: ([\w.]+): No such file")
 _CXX_LIBRARY = "apt install libstdc++-arm-none-eabi-newlib"
@@ -30,12 +35,14 @@ def compile_host(sources: Sequence[Path], include: Path, output: Path, flags: Se
     return output
 
 
-def compile_arm(sources: Sequence[Path], include: Path, script: Path, output: Path, flags: Sequence[str]) -> Path:
-    """Compiles and links a bare-metal image with a linker script.
+def compile_image(
+    sources: Sequence[Path], include: Path, script: Path, output: Path, flags: Sequence[str], tool: Tool = ARM
+) -> Path:
+    """Compiles and links a bare-metal image with a linker script, with the compiler for Arm or another one.
 
     Raises MissingTool, ToolFailed, or DoesNotFit when the image exceeds the script's memory.
     """
-    argv = [ARM.path(), *flags, f"-I{include}", f"-T{script}", *map(str, sources), "-o", str(output)]
+    argv = [tool.path(), *flags, f"-I{include}", f"-T{script}", *map(str, sources), "-o", str(output)]
     _check(run(argv, _LIMITS), output)
     return output
 

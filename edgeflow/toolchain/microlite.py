@@ -71,7 +71,7 @@ def find(cpu: str, *, cmsis: bool) -> Microlite:
 def compile_program(
     microlite: Microlite, sources: Sequence[Path], include: Path, script: Path, output: Path, core_flags: Sequence[str]
 ) -> Path:
-    """Compiles and links a bare-metal program. Raises MissingTool, ToolFailed, or DoesNotFit as `compile_arm`."""
+    """Compiles and links a bare-metal program. Raises MissingTool, ToolFailed, or DoesNotFit as `compile_image`."""
     abi = next((flag for mark, flag in _FLOAT.items() if mark in str(microlite.library)), "")
     core = (*core_flags, *((abi,) if abi else ()))
     defined = ("-DCMSIS_NN",) if microlite.cmsis else ()
@@ -83,7 +83,7 @@ def compile_program(
         language = _COMPILE_CXX if source.suffix == ".cc" else ()
         objects.append(gcc.compile_object(source, include, made, (*flags, *language)))
     runtime = _runtime(core)
-    return gcc.compile_arm([*objects, microlite.library, *runtime], include, script, output, (*core, *_LINK))
+    return gcc.compile_image([*objects, microlite.library, *runtime], include, script, output, (*core, *_LINK))
 
 
 def _runtime(core: Sequence[str]) -> list[Path]:

@@ -16,7 +16,7 @@ from edgeflow.toolchain.trace import Trace
 
 
 class Kind(enum.Enum):
-    """What takes its time in its own way on a Cortex-M4."""
+    """What takes its time in its own way on a Cortex-M4, and what is alike on other cores."""
 
     LOAD = "load"
     STORE = "store"
@@ -99,16 +99,19 @@ _PATTERNS = tuple(
         (r"(v?ldm|v?stm|v?push|v?pop|ldrd|strd|vldr|vstr)", Kind.MANY),
         (r"ldr", Kind.LOAD),
         (r"str", Kind.STORE),
-        (r"[us]div", Kind.DIVIDE),
+        (r"l[bhw]u?$", Kind.LOAD),
+        (r"s[bhw]$", Kind.STORE),
+        (r"([us]?div|rem)", Kind.DIVIDE),
         (r"(mul|ml[as]|[us]mul|[us]ml|smm|smu|sml|smu|umaal)", Kind.MULTIPLY),
         (r"(vmov|vmrs|vmsr)", Kind.MOVE),
+        (r"(b(eq|ne|l[te]|g[te])[uz]?|j|jr|jal|jalr|ret|call|tail)$", Kind.BRANCH),
         (r"(b|bl|bx|blx|cbn?z|tb[bh])(eq|ne|cs|cc|mi|pl|vs|vc|hi|ls|ge|lt|gt|le|al|hs|lo)?(\.[nw])?$", Kind.BRANCH),
     )
 )
 
 
 def kind_of(instruction: Instruction) -> Kind:
-    """The kind of an instruction of Armv7E-M by its mnemonic."""
+    """The kind of an instruction of Armv7E-M or RV32IMAC by its mnemonic."""
     return next((kind for pattern, kind in _PATTERNS if pattern.match(instruction.mnemonic)), Kind.OTHER)
 
 

@@ -1,4 +1,4 @@
-"""QEMU's Arm machines: where they have memory and a timer, and how a bare-metal image runs on them."""
+"""QEMU's Arm and RISC-V machines: where they have memory and a timer, and how a bare-metal image runs on them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from edgeflow.errors import ToolFailed, Unsupported
 from edgeflow.toolchain.process import Limits, Tool, check, run
 
 QEMU = Tool("qemu-system-arm", "EDGEFLOW_QEMU_ARM", "apt install qemu-system-arm")
+QEMU_RISCV = Tool("qemu-system-riscv32", "EDGEFLOW_QEMU_RISCV", "apt install qemu-system-misc")
 ICOUNT_SHIFT = 7
-"""One instruction takes 2**7 ns of QEMU's time: long against a timer's tick of 50 ns at most, so rounding is exact."""
+"""One instruction takes 2**7 ns of QEMU's time: longer than a timer's tick of 100 ns at most, so rounding is exact."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class Timer:
 
 @dataclass(frozen=True)
 class Machine:
-    """An emulated board: origins and sizes of its code and data memory, a timer, its first UART (Arm's CMSDK)."""
+    """An emulated board: origins and sizes of its code and data memory, a timer, its first UART (Arm's CMSDK; 0 where
+    edgeflow knows none), and what emulates it."""
 
     name: str
     flash: int
@@ -40,7 +42,9 @@ class Machine:
     ram: int
     ram_size: int
     timer: Timer
-    uart: int
+    uart: int = 0
+    emulator: Tool = QEMU
+    options: tuple[str, ...] = ()
 
 
 def _cmsdk_timer(base: int, tick: int) -> Timer:
@@ -55,9 +59,15 @@ def _system_counter(base: int, tick: int) -> Timer:
     return Timer(base, tick, "TIMER[0] = 1u", restart, "TIMER[2]", "(TIMER[3] != 0u)")
 
 
+def _machine_timer(base: int, tick: int) -> Timer:
+    """RISC-V's machine timer: 64 bits, always on."""
+    return Timer(base, tick, "TIMER[1] = 0u", "TIMER[1] = 0u, TIMER[0] = 0u", "TIMER[0]", "(TIMER[1] != 0u)")
+
+
 _MPS2 = (0, 4 << 20, 0x20000000, 4 << 20, _cmsdk_timer(0x40000000, 160), 0x40004000)
 _MPS2_SECURE = (0x10000000, 4 << 20, 0x38000000, 4 << 20, _cmsdk_timer(0x50000000, 200), 0x50200000)
 _MPS3_SECURE = (0, 512 << 10, 0x21000000, 2 << 20, _system_counter(0x58100000, 125), 0x59303000)
+_VIRT = (0x80000000, 16 << 20, 0x81000000, 16 << 20, _machine_timer(0x0200BFF8, 400), 0)
 MACHINES = {
     name: Machine(name, *layout)
     for name, layout in (
@@ -67,9 +77,9 @@ MACHINES = {
         ("mps2-an505", _MPS2_SECURE),
         ("mps3-an547", _MPS3_SECURE),
     )
-}
-"""An Armv8-M core wakes up in the secure state, so its boards are seen at secure addresses. The timers run at 25, 20
-and 32 MHz. The images of mps3-an547 lie in its ITCM."""
+} | {"virt": Machine("virt", *_VIRT, QEMU_RISCV, ("-bios", "none"))}
+"""An Armv8-M core wakes up in the secure state, so its boards are seen at secure addresses. The timers run at 25, 20,
+32 and 10 MHz. The images of mps3-an547 lie in its ITCM, those of virt where its boot ROM jumps to."""
 
 _FAULTS = {
     70: "the processor faulted",
@@ -104,17 +114,27 @@ def machine(name: str) -> Machine:
     return MACHINES[name]
 
 
-def version() -> str:
+def version(tool: Tool = QEMU) -> str:
     """QEMU's version line. Raises MissingTool."""
-    done = check(run([QEMU.path(), "--version"], Limits(seconds=30)), "QEMU does not answer")
+    done = check(run([tool.path(), "--version"], Limits(seconds=30)), "QEMU does not answer")
     return done.stdout.decode(errors="replace").splitlines()[0].strip()
 
 
 def command(image: Path, machine_name: str) -> tuple[str, ...]:
-    """What starts a bare-metal image that speaks through semihosting. Raises MissingTool."""
+    """What starts a bare-metal image that speaks through semihosting. Raises MissingTool, or Unsupported."""
+    board = machine(machine_name)
     silent = ("-display", "none", "-monitor", "none", "-serial", "none")
     semihosting = ("-semihosting-config", "enable=on,target=native")
-    return (QEMU.path(), "-M", machine_name, *silent, *semihosting, "-kernel", str(image.resolve()))
+    return (
+        board.emulator.path(),
+        "-M",
+        board.name,
+        *board.options,
+        *silent,
+        *semihosting,
+        "-kernel",
+        str(image.resolve()),
+    )
 
 
 def run_image(image: Path, machine_name: str, work: Path, *, seconds: float) -> Figures:

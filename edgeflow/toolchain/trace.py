@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edgeflow.errors import ToolFailed
 from edgeflow.toolchain.elf import read_sizes
-from edgeflow.toolchain.objdump import disassemble
+from edgeflow.toolchain.objdump import Instruction, disassemble
 from edgeflow.toolchain.process import Limits, stream
 from edgeflow.toolchain.qemu import command
 
@@ -41,10 +41,11 @@ def trace_call(image: Path, machine: str, work: Path, function: str, *, seconds:
     entry = next((one.address for one in read_sizes(image).symbols if one.name == function), None)
     if entry is None:
         raise ToolFailed(f"the image has no function {function}", where=image.name)
-    blocks = _Blocks(sorted(disassemble(image)))
+    code = disassemble(image)
+    blocks = _Blocks(sorted(code))
     log = ("-d", "in_asm,exec,nochain", "-D", "/dev/stdout")
     with stream((*command(image, machine), *log), Limits(seconds=seconds), cwd=work) as lines:
-        runs = _first_call(lines, entry, blocks)
+        runs = _first_call(lines, entry, blocks, code)
     if runs is None:
         raise ToolFailed(f"the function {function} was not called, or did not return", where=image.name)
     return _unfold(runs)
@@ -62,7 +63,7 @@ class _Blocks:
         self._extent: tuple[int, int] | None = None
 
     def read(self, line: bytes) -> Block | None:
-        """The block that this line says is run; None for another line."""
+        """The block that this line says is run, empty outside of the image; None for another line."""
         if line.startswith(b"0x"):
             start = int(line[: line.index(b":")], 16)
             first = self._extent[0] if self._extent else start
@@ -79,7 +80,7 @@ class _Blocks:
             self._known[place] = tuple(self._addresses[first:end])
             self._extent = None
         block = self._known.get(place)
-        if not block or block[0] != int(line.split(b"/", 2)[1], 16):
+        if block is None or (block and block[0] != int(line.split(b"/", 2)[1], 16)):
             raise ToolFailed(f"QEMU's log is not as expected: {line[:80].decode(errors='replace')!r}")
         return block
 
@@ -88,7 +89,9 @@ _SECOND_HALF = slice(18, 22)
 """Columns of the second half of an instruction of 4 bytes: `0x00000042:  f44f 737a  mov.w ...`."""
 
 
-def _first_call(lines: Iterable[bytes], entry: int, blocks: _Blocks) -> Counter[tuple[Block, Block]] | None:
+def _first_call(
+    lines: Iterable[bytes], entry: int, blocks: _Blocks, code: Mapping[int, Instruction]
+) -> Counter[tuple[Block, Block]] | None:
     """How often each block of the call was followed by which; the last is followed by the block behind the call."""
     runs = Counter[tuple[Block, Block]]()
     before: Block = ()
@@ -99,18 +102,16 @@ def _first_call(lines: Iterable[bytes], entry: int, blocks: _Blocks) -> Counter[
         block = blocks.read(line)
         if block is None:
             continue
+        if not block and behind is not None:
+            raise ToolFailed("the call leaves the image's code")
         if behind is not None:
             runs[before, block] += 1
             if block[0] == behind:
                 return runs
-        elif block[0] == entry and before:
-            behind = before[-1] + _CALL
+        elif before and block[:1] == (entry,):
+            behind = before[-1] + code[before[-1]].size
         before = block
     return None
-
-
-_CALL = 4
-"""Bytes of the instruction BL."""
 
 
 def _unfold(runs: Mapping[tuple[Block, Block], int]) -> Trace:

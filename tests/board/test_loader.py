@@ -23,7 +23,7 @@ from edgeflow.board import (
 from edgeflow.errors import EdgeflowError
 from edgeflow.resource import Source, SourceKind
 
-KNOWN = "icebreaker, microbit-v2, nucleo-f446re, pynq-z2, rpi-pico, stm32f103c8"
+KNOWN = "icebreaker, longan-nano, microbit-v2, nucleo-f446re, pynq-z2, rpi-pico, stm32f103c8"
 
 
 @pytest.fixture

@@ -66,6 +66,7 @@ def test_every_figure_has_a_source_that_can_be_followed(path: Path) -> None:
         ("nucleo-f446re", Core.CORTEX_M4F, 180, 512 * 1024, 128 * 1024),
         ("rpi-pico", Core.CORTEX_M0PLUS, 125, 2 * 1024 * 1024 - 256, 264 * 1024),
         ("stm32f103c8", Core.CORTEX_M3, 72, 64 * 1024, 20 * 1024),
+        ("longan-nano", Core.RV32IMAC, 108, 128 * 1024, 32 * 1024),
         ("microbit-v2", Core.CORTEX_M4F, 64, 512 * 1024, 128 * 1024),
     ],
 )

@@ -46,4 +46,4 @@ def image(folder: Path, core: Core, *parts: str) -> Path:
     script.write_text(_SCRIPT.replace("@FLASH@", hex(place.flash)).replace("@RAM@", hex(place.ram)))
     source.write_text(_START + "".join(parts))
     flags = (*core.gcc_flags, "-nostdlib", "-nostartfiles")
-    return gcc.compile_arm([source], folder, script, folder / "bare.elf", flags)
+    return gcc.compile_image([source], folder, script, folder / "bare.elf", flags)

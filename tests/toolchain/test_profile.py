@@ -35,6 +35,14 @@ CYCLES = [
     ("sxtb16", "r0, r1", Kind.OTHER, 1),
     ("it", "eq", Kind.OTHER, 1),
 ]
+RISCV = {
+    Kind.LOAD: ("lw", "lbu", "lh"),
+    Kind.STORE: ("sw", "sb"),
+    Kind.MULTIPLY: ("mul", "mulh", "mulhsu"),
+    Kind.DIVIDE: ("div", "divu", "rem"),
+    Kind.BRANCH: ("beqz", "bgeu", "blez", "bltz", "j", "jal", "ret"),
+    Kind.OTHER: ("add", "lui", "li", "sll", "sra", "slt", "sub"),
+}
 
 
 @pytest.mark.parametrize(("mnemonic", "operands", "kind", "cycles"), CYCLES)
@@ -42,6 +50,13 @@ def test_an_instruction_has_its_kind_and_its_cycles(mnemonic: str, operands: str
     one = Instruction(0, 2, mnemonic, operands)
     assert kind_of(one) is kind
     assert modelled_cycles({0: one}, Trace({0: 7}, {(0, 2): 7})) == {0: 7 * cycles}
+
+
+def test_risc_v_instructions_have_kinds_as_well() -> None:
+    assert {
+        kind: tuple(one for one in names if kind_of(Instruction(0, 2, one, "")) is kind)
+        for kind, names in RISCV.items()
+    } == RISCV
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def test_a_function_that_is_not_there_or_not_called_is_told(tmp_path: Path) -> N
 )
 def test_a_log_that_cannot_be_trusted_is_refused(line: bytes, told: str) -> None:
     with pytest.raises(ToolFailed) as caught:
-        _first_call([line], 0x100, _Blocks([0x100]))
+        _first_call([line], 0x100, _Blocks([0x100]), {})
     assert str(caught.value).startswith(told)
 
 

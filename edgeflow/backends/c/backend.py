@@ -12,7 +12,7 @@ import numpy as np
 from edgeflow.artifacts import Bundle, write_file
 from edgeflow.backends.c.emit import Emitted, emit_model
 from edgeflow.backends.c.estimate import estimate, latency, remedies
-from edgeflow.backends.c.firmware import COMPILE_FLAGS, LINK_FLAGS, firmware_files
+from edgeflow.backends.c.firmware import COMPILE_FLAGS, firmware_files, link_flags
 from edgeflow.backends.c.kernels import KERNELS
 from edgeflow.backends.c.memory import memory_map
 from edgeflow.backends.c.validation import identity
@@ -109,9 +109,11 @@ class CBackend:
         emitted = emit_model(graph, chosen.prefix or None, microcontroller(board).core)
         return Bundle(firmware_files(emitted, microcontroller(board), chosen.stack, chosen.validation))
 
-    def need_tools(self) -> None:
+    def need_tools(self, board: Board) -> None:
         """Two compilers and the emulator."""
-        for tool in (gcc.HOST, gcc.ARM, qemu.QEMU):
+        core = microcontroller(board).core
+        emulated = [qemu.MACHINES[core.qemu_machine].emulator] if core.qemu_machine in qemu.MACHINES else []
+        for tool in (gcc.HOST, gcc.CROSS[core.architecture.value], *emulated):
             tool.path()
 
     def build(self, artefact: Artefact, runner: str, work: Path) -> Program:
@@ -126,13 +128,16 @@ class CBackend:
             return Program(artefact, runner, work, binary)
         board = microcontroller(artefact.board)
         qemu.machine(board.core.qemu_machine)
-        flags = (*board.core.gcc_flags, *COMPILE_FLAGS, *LINK_FLAGS)
+        flags = (*board.core.gcc_flags, *COMPILE_FLAGS, *link_flags(board.core))
         startup = folder / "src" / "startup.c"
         boot = [folder / "src" / "boot2.S"] if board.boot is Boot.RP2040_BOOT2 else []
         sources = [model, folder / "src" / "main.c", startup, *boot]
-        gcc.compile_arm(sources, include, folder / "memory.ld", work / "firmware.elf", flags)
+        compiler = gcc.CROSS[board.core.architecture.value]
+        gcc.compile_image(sources, include, folder / "memory.ld", work / "firmware.elf", flags, compiler)
         harness = [model, folder / "verify" / "semihost.c", startup]
-        binary = gcc.compile_arm(harness, include, folder / "verify" / "qemu.ld", work / "verify.elf", flags)
+        binary = gcc.compile_image(
+            harness, include, folder / "verify" / "qemu.ld", work / "verify.elf", flags, compiler
+        )
         return Program(artefact, runner, work, binary)
 
     def run(self, program: Program, inputs: Mapping[str, IntArray]) -> Run:

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 
 from edgeflow.backends.c.emit import Emitted, Model
 from edgeflow.backends.c.validation import images, validation_files
-from edgeflow.board import Boot, McuBoard, Region, RegionKind
+from edgeflow.board import Architecture, Boot, Core, McuBoard, Region, RegionKind
 from edgeflow.render import identifier, render
 from edgeflow.toolchain.qemu import ICOUNT_SHIFT, MACHINES
 
 COMPILE_FLAGS = ("-std=c99", "-O2", "-Wall", "-Wextra", "-ffunction-sections", "-fdata-sections")
-LINK_FLAGS = ("-nostartfiles", "--specs=nano.specs", "-Wl,--gc-sections")
+_LINK_FLAGS = ("-nostartfiles", "-Wl,--gc-sections")
+_LIBRARY = {Architecture.ARM: ("--specs=nano.specs",), Architecture.RISCV: ()}
+"""What makes the linker take the small C library; for RISC-V the flags of the core do."""
 
 _BOOT2 = bytes.fromhex(
     "00b50d4b00209860042058610b4818600b480c490860002058600120986001bc002800d000470848"
@@ -30,19 +32,26 @@ class LinkRegion:
     size: int
 
 
+def link_flags(core: Core) -> tuple[str, ...]:
+    """What links a bare-metal image for a core."""
+    return (*_LIBRARY[core.architecture], *_LINK_FLAGS)
+
+
 def firmware_files(emitted: Emitted, board: McuBoard, stack: int, validation: bool = False) -> dict[str, bytes]:
     """Relative path -> content of the whole project but the graph and the manifest.
 
     With `validation` also of the firmware that `edgeflow verify --port` talks to.
     """
     model, boot2 = emitted.model, board.boot is Boot.RP2040_BOOT2
+    toolchain, riscv = board.core.architecture.value, board.core.architecture is Architecture.RISCV
     shared = {
         "model": model,
         "board": board,
         "boot2": boot2,
         "core_flags": board.core.gcc_flags,
         "compile_flags": COMPILE_FLAGS,
-        "link_flags": LINK_FLAGS,
+        "link_flags": link_flags(board.core),
+        "toolchain": toolchain,
         "validation": validation,
         "images": images(board),
     }
@@ -50,10 +59,10 @@ def firmware_files(emitted: Emitted, board: McuBoard, stack: int, validation: bo
         f"model/{model.prefix}.h": emitted.header,
         f"model/{model.prefix}.c": emitted.source,
         "src/main.c": render("firmware/main.c.j2", **shared),
-        "src/startup.c": render("firmware/startup.c.j2", **shared),
+        "src/startup.c": render(f"firmware/startup{'_riscv' if riscv else ''}.c.j2", **shared),
         "memory.ld": _memory(model, board, stack),
         "CMakeLists.txt": render("firmware/CMakeLists.txt.j2", **shared),
-        "arm-none-eabi.cmake": render("firmware/arm-none-eabi.cmake.j2"),
+        f"{toolchain}.cmake": render("firmware/toolchain.cmake.j2", toolchain=toolchain),
         "verify/host.c": render("firmware/host.c.j2", **shared),
         "README.md": render("firmware/README.md.j2", **shared),
     }

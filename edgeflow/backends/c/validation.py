@@ -51,7 +51,7 @@ def validation_files(emitted: Emitted, board: McuBoard) -> dict[str, str]:
         "port.h": render("firmware/validation/port.h.j2"),
         "profile.h": render("firmware/validation/profile.h.j2"),
     }
-    if emulator:
+    if emulator and emulator.uart:
         files["port_qemu.c"] = render("firmware/validation/port_qemu.c.j2", machine=emulator.name, uart=emulator.uart)
     return {f"{FOLDER}/{name}": text for name, text in files.items()}
 
@@ -59,7 +59,7 @@ def validation_files(emitted: Emitted, board: McuBoard) -> dict[str, str]:
 def images(board: McuBoard) -> tuple[tuple[str, str, str, bool], ...]:
     """What CMake can build of it: name, source of the serial port, linker script, whether it has a boot stage."""
     found = [("validation", "port.c", "memory.ld", board.boot is Boot.RP2040_BOOT2)]
-    if board.core.qemu_machine in MACHINES:
+    if board.core.qemu_machine in MACHINES and MACHINES[board.core.qemu_machine].uart:
         found.append(("validation_qemu", "port_qemu.c", "verify/qemu.ld", False))
     return tuple(found)
 

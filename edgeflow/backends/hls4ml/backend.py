@@ -68,7 +68,7 @@ class Hls4mlBackend:
         """The Vitis project. Raises MissingTool without hls4ml."""
         return Bundle(project_files(graph, _lowered(graph, options), _fpga(board), cast(Hls4mlOptions, options)))
 
-    def need_tools(self) -> None:
+    def need_tools(self, board: Board) -> None:
         """hls4ml and a C++ compiler."""
         if importlib.util.find_spec("hls4ml") is None:
             raise MissingTool("hls4ml is not installed", fix="pip install 'edgeflow[hls]'")

@@ -19,7 +19,7 @@ from edgeflow.backends.tflm.lower import Lowered, lower
 from edgeflow.backends.tflm.model import TfliteModel
 from edgeflow.backends.tflm.nibbles import packed
 from edgeflow.backends.tflm.structures import Kernels
-from edgeflow.board import Board, McuBoard
+from edgeflow.board import Architecture, Board, McuBoard
 from edgeflow.errors import ToolFailed, Unsupported
 from edgeflow.ir.graph import Graph
 from edgeflow.ir.types import IntArray
@@ -67,6 +67,9 @@ class TflmBackend:
         if not isinstance(board, McuBoard):
             what = f"{board.name} is no microcontroller board"
             found.append(Finding(Severity.ERROR, what, fix=NO_MICROCONTROLLER))
+        elif board.core.architecture is not Architecture.ARM:
+            what = f"backend tflm cannot make firmware for {board.core.title} yet"
+            found.append(Finding(Severity.ERROR, what, fix="use backend c, or a board with a Cortex-M core"))
         if graph.states:
             found.append(Finding(Severity.ERROR, "backend tflm cannot keep states yet", layer=graph.states[0].name))
             return tuple(found)
@@ -93,7 +96,7 @@ class TflmBackend:
         build = chosen_build(chosen.kernels, target)
         return Bundle(firmware_files(graph, _lowered(graph, chosen), target, chosen.prefix, build))
 
-    def need_tools(self) -> None:
+    def need_tools(self, board: Board) -> None:
         """TFLite's schema and the wheel."""
         schema()
         tflm.require_wheel()

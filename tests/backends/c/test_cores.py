@@ -13,6 +13,7 @@ from edgeflow.backends.c.backend import CBackend, COptions
 from edgeflow.backends.protocol import Artefact
 from edgeflow.board import Core, McuBoard, load_board
 from edgeflow.semantics.interpret import interpret
+from edgeflow.toolchain.qemu import MACHINES
 from edgeflow.toolchain.trace import trace_call
 from tests.conftest import NeedTool
 from tests.graphs import extreme_inputs, random_graph
@@ -27,7 +28,8 @@ CORES = [one for one in Core if one not in (Core.CORTEX_M0, Core.CORTEX_M4)]
 def test_a_model_is_exact_and_its_trace_agrees_with_the_timer(
     core: Core, seed: int, tmp_path: Path, need_tool: NeedTool
 ) -> None:
-    for name in ("arm-none-eabi-gcc", "arm-none-eabi-objdump", "qemu-system-arm"):
+    prefix = core.architecture.value
+    for name in (f"{prefix}-gcc", f"{prefix}-objdump", MACHINES[core.qemu_machine].emulator.name):
         need_tool(name)
     graph, board = random_graph(seed), load_board("nucleo-f446re")
     assert isinstance(board, McuBoard)

@@ -53,7 +53,7 @@ def test_a_board_that_vitis_does_not_know_is_refused() -> None:
 def test_a_missing_compiler_is_named_with_its_fix(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGEFLOW_CXX", "/nowhere/g++")
     with pytest.raises(MissingTool, match="EDGEFLOW_CXX=/nowhere/g"):
-        HLS.need_tools()
+        HLS.need_tools(BOARD)
 
 
 def test_estimates_name_every_resource_of_the_fabric() -> None:

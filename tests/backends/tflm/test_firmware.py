@@ -13,7 +13,7 @@ import pytest
 from edgeflow import cli
 from edgeflow.artifacts import Bundle, fill
 from edgeflow.backends.tflm.backend import TflmOptions
-from edgeflow.board import Core
+from edgeflow.board import Core, load_board
 from edgeflow.conformance import compile_and_run
 from edgeflow.errors import MissingTool
 from edgeflow.ir.graph import Graph
@@ -266,3 +266,9 @@ def test_a_core_without_an_emulated_board_gets_no_verification_program(monkeypat
     board = replace(BOARD, core=Core.CORTEX_M33)
     files = TFLM.emit(TFLM.adapt(copies(), board, TflmOptions()), board, TflmOptions()).files
     assert not [name for name in files if name.startswith("verify/")]
+
+
+def test_a_core_that_is_no_arm_is_refused_before_anything_is_written() -> None:
+    (found,) = TFLM.check(two_layers(), load_board("longan-nano"), TflmOptions())
+    assert found.what == "backend tflm cannot make firmware for RV32IMAC yet"
+    assert found.fix == "use backend c, or a board with a Cortex-M core"

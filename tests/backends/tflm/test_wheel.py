@@ -34,7 +34,7 @@ def test_a_missing_wheel_says_what_to_install(artefact: Artefact, monkeypatch: p
 
     monkeypatch.setattr(importlib.util, "find_spec", find_spec)
     with pytest.raises(MissingTool):
-        TFLM.need_tools()
+        TFLM.need_tools(artefact.board)
     with pytest.raises(MissingTool) as caught:
         TFLM.build(artefact, "wheel", artefact.folder)
     assert str(caught.value) == 'the tflite-micro wheel is not installed\n  fix: pip install "edgeflow[tflm]"'

@@ -201,7 +201,7 @@ def under_qemu(functions: Sequence[str], calls: Sequence[Call], folder: Path) ->
     source.write_text(_program(functions, calls, _BARE))
     script.write_text(_LINK)
     flags = (*CORE, *FLAGS, "-ffreestanding", "-nostdlib", "-fno-tree-loop-distribute-patterns")
-    image = gcc.compile_arm([source], folder, script, folder / "bare.elf", flags)
+    image = gcc.compile_image([source], folder, script, folder / "bare.elf", flags)
     qemu.run_image(image, "mps2-an386", folder, seconds=120)
     ticks = np.frombuffer((folder / "counts.bin").read_bytes(), np.uint32).astype(np.int64)
     counts = ((ticks[:-1] - ticks[-1]) * 40 + (1 << 6)) >> qemu.ICOUNT_SHIFT
