@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgeflow.backends.c.dsp.forms import General, MulHigh, PowerOfTwo
-from edgeflow.backends.c.dsp.requantize import SHIFTS, channels_of, find_layer, with_bias
+from edgeflow.backends.c.dsp.requantize import SHIFTS, channels_of, find_layer, scaled, with_bias
 from edgeflow.backends.c.dsp.tile_epilogue import Epilogue
 from edgeflow.backends.c.dsp.tile_forms import constants_of, epilogue_of
 from edgeflow.backends.c.dsp.tile_weights import Constants, reach
@@ -29,12 +29,12 @@ def per_channel(
     """
     least, most = reach(weights, *bounds)
     whole = with_bias(requant, bias)
+    alone = channels_of(whole, least, most)
+    if alone is None:
+        return None
     for kind, scale in ((PowerOfTwo, 1), (MulHigh, 256), (General, 1)):
-        channels = channels_of(whole, least, most, [scale] * len(weights))
-        if channels is None:
-            return None
-        forms = [form for form in find_layer(channels, kind, shifts).forms if form is not None]
-        epilogue = epilogue_of(forms) if len(forms) == len(channels) else None
+        forms = [form for form in find_layer(scaled(alone, scale), kind, shifts).forms if form is not None]
+        epilogue = epilogue_of(forms) if len(forms) == len(alone) else None
         if epilogue is not None:
             return epilogue, tuple(constants_of(form, epilogue, scale) for form in forms), scale
     return None

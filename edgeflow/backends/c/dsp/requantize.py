@@ -31,7 +31,7 @@ class Channel:
 
 @dataclass(frozen=True)
 class LayerForms:
-    """A form a channel, in their order; None where a channel has none of this kind."""
+    """A form a channel, in their order; None where a channel has none of this kind, or code that all share has none."""
 
     forms: tuple[Form | None, ...]
 
@@ -59,6 +59,11 @@ def channels_of(
     return tuple(found) if len(found) == len(lo) else None
 
 
+def scaled(channels: Sequence[Channel], scale: int) -> tuple[Channel, ...]:
+    """The same channels with sums that come times `scale`."""
+    return tuple(replace(one, scale=scale) for one in channels)
+
+
 def saturation_of(channels: Sequence[Channel]) -> Saturation | None:
     """A saturation to 8 bits or fewer that clamps as all channels do, for every sum; None where there is none."""
     ends: list[tuple[int, int, int, int]] = []
@@ -75,7 +80,7 @@ def saturation_of(channels: Sequence[Channel]) -> Saturation | None:
 
 
 def find_layer(channels: Sequence[Channel], kind: type[Form], shifts: Sequence[int] = SHIFTS) -> LayerForms:
-    """Forms of one kind: PowerOfTwo, MulHigh, with the one shift that solves most channels, or General.
+    """Forms of one kind: PowerOfTwo, MulHigh, with the first of the shifts that serves all channels, or General.
 
     Nothing is found where no saturation fits all channels.
     """

@@ -7,6 +7,8 @@ threshold and at the ends. `equal` checks exactly that: nothing that a search gu
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -24,11 +26,12 @@ from edgeflow.passes.requants import rounding_stages, scale_of
 _MOST_SHIFT = 20
 """Levels and sums times what a MulAccumulate multiplies them with stay within 63 bits."""
 _FAR = 1 << 62
-_NEAREST = (np.arange(1 << 17, dtype=np.int64) + 1 >> 1) * np.resize([1, -1], 1 << 17)
-"""Addends of MulAccumulate: 0, -1, 1, -2 and so on."""
+_NEAREST = np.split((np.arange(1 << 17, dtype=np.int64) + 1 >> 1) * np.resize([1, -1], 1 << 17), [1 << 10, 1 << 13])
+"""Addends of MulAccumulate: 0, -1, 1, -2 and so on, the first ones apart."""
 _SPREAD = 8
 """Addends tried beyond one step of the sum on both sides of the ideal one."""
-_MOST_ADDENDS = 256
+_MOST_ADDENDS = (48, 256)
+"""How many addends of MulHigh are tried first, and then, where none of these does."""
 _TRIES = 4
 """Addends whose factors are checked."""
 _BRACKET = 4
@@ -140,34 +143,41 @@ def mul_high(stairs: Staircase, scale: int, saturation: Saturation) -> Search:
     addend, every threshold bounds q from both sides; any factor in what is left will do. All addends near the ideal one
     are tried, or some hundreds of them; the largest choice of factors wins.
     """
-    found = _addends(stairs, scale, saturation)
+    tried = functools.cache(functools.partial(_addends, stairs, scale, saturation))
 
     def at(shift: int) -> MulHigh | None:
-        whole = math.ldexp(1.0, 32 + shift)
-        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-            first = np.where(found.most > 0, np.ceil(whole / np.maximum(found.most, 2.0**-60)), np.inf)
-            last = np.where(found.least > 0, np.ceil(whole / found.least) - 1, np.inf)
-        last = np.minimum(last, INT32_HI)
-        choices = last - first + 1
-        for place in np.argsort(-choices, kind="stable")[:_TRIES]:
-            if not choices[place] >= 1:
-                return None
-            factor, addend = int(first[place] + last[place]) // 2, int(found.addends[place])
-            sign = 1 if stairs.rising else -1
-            form = MulHigh(scale, sign * addend, sign * factor, shift, saturation)
-            if stairs.equal(form):
-                return form
-        return None
+        forms = (_best(stairs, scale, saturation, shift, tried(most)) for most in _MOST_ADDENDS)
+        return next((form for form in forms if form is not None), None)
 
     return at
 
 
-def _addends(stairs: Staircase, scale: int, saturation: Saturation) -> _Addends:
+def _best(stairs: Staircase, scale: int, saturation: Saturation, shift: int, found: _Addends) -> MulHigh | None:
+    """The form with the addend that leaves the largest choice of factors."""
+    whole = math.ldexp(1.0, 32 + shift)
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        first = np.where(found.most > 0, np.ceil(whole / np.maximum(found.most, 2.0**-60)), np.inf)
+        last = np.where(found.least > 0, np.ceil(whole / found.least) - 1, np.inf)
+    last = np.minimum(last, INT32_HI)
+    choices = last - first + 1
+    for place in np.argsort(-choices, kind="stable")[:_TRIES]:
+        if not choices[place] >= 1:
+            return None
+        factor, addend = int(first[place] + last[place]) // 2, int(found.addends[place])
+        sign = 1 if stairs.rising else -1
+        form = MulHigh(scale, sign * addend, sign * factor, shift, saturation)
+        if stairs.equal(form):
+            return form
+    return None
+
+
+def _addends(stairs: Staircase, scale: int, saturation: Saturation, most: int) -> _Addends:
+    """About `most` addends around the ideal one, those of them that may do."""
     slope, start, _ = line_of(stairs.requant)
     ideal = scale * start // slope if slope else 0
-    addends = ideal + np.arange(-scale - _SPREAD, scale + _SPREAD + 1, -(-scale // _MOST_ADDENDS), dtype=np.int64)
+    addends = ideal + np.arange(-scale - _SPREAD, scale + _SPREAD + 1, -(-scale // most), dtype=np.int64)
     addends = addends[(addends + scale * stairs.lo >= INT32_LO) & (addends + scale * stairs.hi <= INT32_HI)]
-    least, most = np.full(len(addends), 0.0), np.full(len(addends), np.inf)
+    low, high = np.full(len(addends), 0.0), np.full(len(addends), np.inf)
     possible = np.ones(len(addends), dtype=np.bool_)
     for side, (levels, sums) in enumerate(stairs.limits(saturation)):
         words = (addends[:, None] + scale * sums).astype(np.float64)
@@ -176,10 +186,10 @@ def _addends(stairs: Staircase, scale: int, saturation: Saturation) -> _Addends:
         above, below = words[:, ups] / levels[ups], words[:, downs] / levels[downs]
         if side:
             above, below = below, above
-        most = np.minimum(most, above.min(axis=1, initial=np.inf))
-        least = np.maximum(least, below.max(axis=1, initial=0.0))
-    keep = possible & (least <= most)
-    return _Addends(addends[keep], least[keep], most[keep])
+        high = np.minimum(high, above.min(axis=1, initial=np.inf))
+        low = np.maximum(low, below.max(axis=1, initial=0.0))
+    keep = possible & (low <= high)
+    return _Addends(addends[keep], low[keep], high[keep])
 
 
 def mul_accumulate(stairs: Staircase, high: MulHigh) -> MulAccumulate | None:
@@ -197,26 +207,23 @@ def mul_accumulate(stairs: Staircase, high: MulHigh) -> MulAccumulate | None:
     (levels, sums), (next_levels, last_sums) = stairs.limits(high.saturation)
     least = int(((levels << unit) - sums * factor).max(initial=-_FAR))
     end = int(((next_levels << unit) - last_sums * factor).min(initial=_FAR))
-    parts = _NEAREST * factor
-    more = -((parts - least) >> 32)
-    possible = np.flatnonzero(parts + (more << 32) < end)
-    if not len(possible):
-        return None
-    place = possible[0]
-    addend = sign * int(_NEAREST[place])
-    form = MulAccumulate(1, addend, high.factor, int(more[place]), shift, high.saturation)
-    return form if stairs.equal(form) else None
+    for nearest in _NEAREST:
+        parts = nearest * factor
+        more = -((parts - least) >> 32)
+        possible = np.flatnonzero(parts + (more << 32) < end)
+        if len(possible):
+            place = possible[0]
+            addend = sign * int(nearest[place])
+            form = MulAccumulate(1, addend, high.factor, int(more[place]), shift, high.saturation)
+            return form if stairs.equal(form) else None
+    return None
 
 
 def common_shift(searches: Sequence[Search], shifts: Sequence[int]) -> tuple[MulHigh | None, ...]:
-    """The forms with the one shift with which most channels have one; the first of equally good shifts."""
-    best: tuple[MulHigh | None, ...] = (None,) * len(searches)
-    most = 0
+    """The forms with the first shift with which every channel has one; else none."""
     for shift in shifts:
-        forms = tuple(search(shift) for search in searches)
-        solved = sum(form is not None for form in forms)
-        if solved > most:
-            best, most = forms, solved
-        if solved == len(searches):
-            break
-    return best
+        # The first channel without a form ends the search with a shift.
+        forms = tuple(itertools.takewhile(lambda form: form is not None, (search(shift) for search in searches)))
+        if len(forms) == len(searches):
+            return forms
+    return (None,) * len(searches)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgeflow.backends.c.dsp.forms import Form, General, MulAccumulate, MulHigh, PowerOfTwo
-from edgeflow.backends.c.dsp.requantize import SHIFTS, Channel, channels_of, find_layer, with_bias
+from edgeflow.backends.c.dsp.requantize import SHIFTS, Channel, channels_of, find_layer, scaled, with_bias
 from edgeflow.backends.c.dsp.staircase import mul_accumulate
 from edgeflow.backends.c.dsp.tile_epilogue import (
     SCALES,
@@ -47,14 +47,17 @@ def requantization(
     """
     least, most = reach(weights, *bounds)
     whole = with_bias(requant, bias)
-    by_scale = {scale: channels_of(whole, least, most, [scale] * len(weights)) for scale in SCALES}
+    alone = channels_of(whole, least, most)
+    if alone is None:
+        return None
+    by_scale = {scale: scaled(alone, scale) for scale in SCALES}
     places = {
         (output, SCALES[place % 2]) for group in groups(len(weights), together) for place, output in enumerate(group)
     }
     wanted = sorted(places)
     for kind, words in _KINDS:
-        channels = [own[output] for output, scale in wanted if (own := by_scale[words[scale]]) is not None]
-        forms = [form for form in find_layer(channels, kind, shifts).forms if form is not None] if channels else []
+        channels = [by_scale[words[scale]][output] for output, scale in wanted]
+        forms = [form for form in find_layer(channels, kind, shifts).forms if form is not None]
         if len(forms) < len(wanted):
             continue
         if words is _LIFTED:
