@@ -27,8 +27,9 @@ test: $(STAMP) ## the tests, without the slow ones
 test-all: $(STAMP) ## all tests
 	@$(BIN)/pytest -q -n 2 --dist loadgroup
 
-docs: $(STAMP) ## write docs/supported-layers.md from what the code itself says
+docs: $(STAMP) ## write docs/supported-layers.md and generated-c.md from what the code itself says
 	@$(BIN)/python -m tests.support
+	@$(BIN)/python -m tests.generated
 
 bench-%: $(STAMP) ## run benchmarks/%.py, for example: make bench-mcu
 	@$(BIN)/python benchmarks/$*.py

@@ -40,7 +40,12 @@ def save_float_model(path: Path) -> None:
 
 
 def test_every_command_of_the_readme_succeeds(
-    root: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, need_tool: NeedTool
+    root: Path,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    need_tool: NeedTool,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     for tool in ("gcc", "arm-none-eabi-gcc", "qemu-system-arm"):
         need_tool(tool)
@@ -60,12 +65,15 @@ def test_every_command_of_the_readme_succeeds(
         *("quantize", "build", "verify"),
         *("import", "inspect", "check", "build", "verify"),
     ]
+    (shown,) = re.findall(r"```text\n(  RAM over time.*?)```", (root / "README.md").read_text(), flags=re.DOTALL)
     for words in found:
         assert words[0] == "edgeflow"
         monkeypatch.setattr(sys, "argv", words)
         with pytest.raises(SystemExit) as left:
             cli.main()
         assert left.value.code in (0, None), words
+        said = capsys.readouterr().out
+        assert shown in said or words[1:3] != ["build", "build/graph"]
     again = read_vectors(tmp_path / "vectors" / "vectors.npz")
     np.testing.assert_array_equal(again.outputs["logits"], held_out.outputs["logits"])
 

@@ -1,0 +1,211 @@
+"""Writes docs/generated-c.md: what makes each op's kernel on each core, and the rules that the C does not keep."""
+
+from __future__ import annotations
+
+import inspect
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+
+from edgeflow.artifacts import write_file
+from edgeflow.backends.c.emit import Emitted, emit_model
+from edgeflow.backends.c.kernel import Kernel
+from edgeflow.backends.c.kernels import KERNELS, SPECIAL
+from edgeflow.board import Core
+from edgeflow.datafiles import data_folder
+from edgeflow.ir.graph import Graph
+from edgeflow.ir.types import Dyadic, IntArray, Shape, TensorType, frozen_array
+from edgeflow.ops.conv import Conv
+from edgeflow.ops.dense import Dense
+from edgeflow.ops.requant import Rounding
+from edgeflow.ops.reshape import Reshape
+from edgeflow.passes import simplify
+from edgeflow.semantics.builder import GraphBuilder
+from tests.backends.c.misra import DEVIATIONS
+from tests.crossing import FORMS, FRAC, Form, requant
+from tests.support import code, rows
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "generated-c.md"
+
+HEAD = """# The generated C
+
+Made by `make docs` from the code itself; a test holds it up to date. `edgeflow build --backend c` writes one `.c` and
+one `.h` that hold a model: C99 that is C++ as well, without allocation, recursion, state of its own or any library but
+`stdint.h`, `stddef.h` and `string.h`.
+"""
+
+USE = """## What the header offers
+
+All memory of an inference is one union, `<prefix>_arena_t`, that the caller owns: write `in_X.data`, call
+`<prefix>_run(&arena)`, read `out_Y.data`. Several arenas make several inferences at a time.
+
+- `<prefix>_in_X_quantize(real)` turns a float into an input's integer: divided by the scale (exact where it is a power
+  of two, else in double), rounded half to even, plus the zero point, clamped to the input's interval; NaN counts as 0.
+  These are the integers that `edgeflow verify` feeds, for every float.
+- `<prefix>_out_Y_dequantize(value)` gives an output's real value as a float.
+- Where the unit differs by channel both take the channel as well. They are `static inline` and the only floating-point
+  code: a program that does not call them has none. `<PREFIX>_NO_FLOAT`, defined, leaves them out.
+- `<PREFIX>_VERSION` and `<PREFIX>_DIGEST` name the edgeflow and the graph that the code was made from. The constant
+  `<prefix>_version` holds the former in flash; `memory.ld` keeps it where nothing reads it.
+
+Sizes, the places of inputs and outputs in the arena, two's complement, arithmetic shifts and the width of int are
+checked when the code is compiled: a header that belongs to another source does not compile with it.
+"""
+
+MATRIX = """## Which kernel makes what
+
+Asked of the generator: the op in this form was generated for each core. Cores that do everything alike share a column.
+
+{table}
+
+{legend}
+"""
+
+ASKED = """### Kernels that need some numbers
+
+Before the plain kernel of an op these are asked in turn, and the first that can makes it:
+
+{table}
+"""
+
+MISRA = """## MISRA C:2012
+
+`cppcheck` with its MISRA addon checks every kernel in the tests. The code departs from these rules; no mandatory one is
+among them. Rules that the addon cannot check are not claimed.
+
+{table}
+"""
+
+
+def _bytes(weight: IntArray, shape: Shape, *, groups: int = 1) -> Callable[[GraphBuilder], str]:
+    """A layer as networks have them: unsigned bytes in, a power-of-two Requant, unsigned bytes out."""
+
+    def make(builder: GraphBuilder) -> str:
+        at = builder.input("x", TensorType(shape, 0, 255), Dyadic(FRAC))
+        bias = frozen_array(np.arange(weight.shape[-1]) * 7)
+        pads = tuple(((size - 1) // 2, size // 2) for size in weight.shape[:-2])
+        op = Conv(weight, bias, (1,) * len(pads), pads, (1,) * len(pads), groups) if pads else Dense(weight, bias)
+        at = builder.add(op, (at,), Dyadic(FRAC), "linear")
+        shift = max(builder.type(at).bits - 8, 1)
+        return builder.add(requant(shift, Rounding.HALF_UP, lo=0, hi=255), (at,), Dyadic(FRAC), "squeeze")
+
+    return make
+
+
+def _weights(*shape: int, most: int = 127, keep: float = 1.0, block: int = 1) -> IntArray:
+    """Seeded weights; the part `keep` of all blocks of so many outputs is not zero."""
+    rng = np.random.default_rng(5)
+    kept = np.repeat(rng.random((*shape[:-1], -(-shape[-1] // block))) < keep, block, axis=-1)[..., : shape[-1]]
+    return frozen_array(rng.integers(-most, most + 1, shape) * kept)
+
+
+USUAL = (
+    Form("Conv", "3x3, bytes to bytes", _bytes(_weights(3, 3, 8, 8), (8, 8, 8))),
+    Form("Conv", "1x1, bytes to bytes", _bytes(_weights(1, 1, 16, 16), (8, 8, 16))),
+    Form("Conv", "5x3 of one channel, bytes to bytes", _bytes(_weights(5, 3, 1, 8), (8, 8, 1))),
+    Form("Conv", "depthwise 3x3, bytes to bytes", _bytes(_weights(3, 3, 1, 16), (8, 8, 16), groups=16)),
+    Form("Dense", "128 to 128, bytes to bytes", _bytes(_weights(128, 128), (128,))),
+    Form("Dense", "weights of 4 bits", _bytes(_weights(128, 128, most=7), (128,))),
+    Form("Dense", "ternary weights", _bytes(_weights(128, 128, most=1), (128,))),
+    Form("Dense", "one weight of four not 0", _bytes(_weights(128, 128, keep=0.25), (128,))),
+    Form("Dense", "one block of four weights of four not 0", _bytes(_weights(128, 128, keep=0.25, block=4), (128,))),
+)
+"""Layers as networks have them, which the faster kernels are for."""
+
+
+@cache
+def graphs() -> tuple[tuple[Form, Graph], ...]:
+    """Every form that the backend takes, as `build` hands it over."""
+    made = ((form, simplify(form.graph())) for form in (*USUAL, *FORMS))
+    return tuple((form, graph) for form, graph in made if all(map(_known, (type(one.op) for one in graph.nodes))))
+
+
+def _known(op: type) -> bool:
+    return op in KERNELS or op is Reshape
+
+
+def answer(form: Form, made: Emitted) -> str:
+    """The kernels of the form's own op: those of the layers that hold it, fused into another op's or not."""
+    steps = zip(made.lowered.steps, made.kernels, strict=True)
+    own = [
+        kernel
+        for step, kernel in steps
+        if any(type(one.op).__name__ == form.op for one in ((step.node, *step.fused) if step.node else ()))
+    ]
+    names = dict.fromkeys(code(kernel.template) for kernel in own)
+    return ", ".join(names) or "no code"
+
+
+@cache
+def generated() -> tuple[dict[Core, list[str]], dict[str, str]]:
+    """Each core's answers, form by form, and every kernel in words."""
+    answers: dict[Core, list[str]] = {}
+    words: dict[str, str] = {}
+    for core in Core:
+        found = [(form, emit_model(graph, core=core)) for form, graph in graphs()]
+        answers[core] = [answer(form, made) for form, made in found]
+        words |= {kernel.template: told(kernel) for _, made in found for kernel in made.kernels}
+    return answers, words
+
+
+def told(kernel: Kernel) -> str:
+    """What a kernel's template says of itself, else its class."""
+    head = (data_folder("templates") / "c" / "ops" / f"{kernel.template}.c.j2").read_text().partition("\n")[0]
+    return head.removeprefix("{# ").removesuffix(" #}").rstrip(".") if head.startswith("{#") else _words(type(kernel))
+
+
+def matrix_rows() -> Iterator[list[str]]:
+    """Op and form by groups of cores that answer alike."""
+    groups: dict[tuple[str, ...], list[Core]] = defaultdict(list)
+    for core, found in generated()[0].items():
+        groups[tuple(found)].append(core)
+    yield ["op", "form", *(", ".join(core.title for core in cores) for cores in groups.values())]
+    for number, (form, _) in enumerate(graphs()):
+        yield [form.op, form.title, *(found[number] for found in groups)]
+
+
+def legend() -> str:
+    """The kernels by the names in the matrix, each with its class' own words."""
+    return "\n".join(f"- `{name}`: {words}" for name, words in sorted(generated()[1].items()))
+
+
+def _words(thing: object) -> str:
+    """The first sentence of a documentation, or of a partial's function."""
+    found = inspect.getdoc(thing.func if isinstance(thing, partial) else thing) or ""
+    first = " ".join(found.partition("\n\n")[0].split()).partition(". ")[0].rstrip(".")
+    return first[:1].lower() + first[1:] if first.startswith(("A ", "An ", "The ")) else first
+
+
+def asked_rows() -> Iterator[list[str]]:
+    """Special makers, in the order in which they are asked."""
+    yield ["op", "asked", "function", "makes"]
+    for op, makers in SPECIAL.items():
+        for number, maker in enumerate(makers, start=1):
+            place = f"{maker.__module__.removeprefix('edgeflow.backends.c.')}.{maker.__qualname__}"
+            yield [op.__name__, f"{number}.", code(place), _words(maker)]
+
+
+def misra_rows() -> Iterator[list[str]]:
+    """Rule, category, reason."""
+    yield ["rule", "category", "why not"]
+    for rule, one in DEVIATIONS.items():
+        yield [rule, one.category, one.why]
+
+
+def page() -> str:
+    """The whole page."""
+    tables: Sequence[str] = (
+        HEAD,
+        USE,
+        MATRIX.format(table=rows(list(matrix_rows())), legend=legend()),
+        ASKED.format(table=rows(list(asked_rows()))),
+        MISRA.format(table=rows(list(misra_rows()))),
+    )
+    return "\n".join(tables)
+
+
+if __name__ == "__main__":
+    write_file(PAGE, page().encode())
