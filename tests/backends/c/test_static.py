@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from edgeflow.artifacts import fill
+from edgeflow.backends.c.backend import CBackend, COptions
 from edgeflow.backends.c.emit import Emitted, emit_model
-from edgeflow.board import Core
+from edgeflow.backends.protocol import Artefact, Program
+from edgeflow.board import Core, McuBoard, load_board
 from edgeflow.frontends import load_model
 from edgeflow.passes import simplify
+from edgeflow.semantics.interpret import interpret
 from tests.backends.c import zoo
 from tests.backends.c.misra import DEVIATIONS, SHIFTS
 from tests.conftest import NeedTool
+from tests.graphs import extreme_inputs
 
 KINDS = (Core.CORTEX_M0PLUS, Core.CORTEX_M4F)
 """Plain C, and C around functions in assembly; slow tests take every core."""
+FEW = ("form_0", "form_3", "random_2")
+"""Two convolutions and a mix, for what takes time."""
+C = CBackend()
 WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wundef", "-pedantic", "-Werror")
 NEWLIB = ("-isystem", "/usr/include/newlib")
 _ARM_CLANG = ("-Wno-sign-conversion", "-Wno-unknown-attributes", "-Wno-overlength-strings")
@@ -56,6 +66,26 @@ def test_clang_assembles_what_gcc_does(tmp_path: Path, need_tool: NeedTool) -> N
         assert clean([need_tool("clang"), *target, "-std=c99", *WARNINGS, *_ARM_CLANG, *out]) == ""
 
 
+@pytest.mark.parametrize("core", KINDS)
+@pytest.mark.parametrize("name", FEW)
+def test_no_trap_of_clangs_for_undefined_behaviour_is_met(
+    name: str, core: Core, tmp_path: Path, need_tool: NeedTool
+) -> None:
+    graph, board = zoo.graphs()[name], load_board("nucleo-f446re")
+    assert isinstance(board, McuBoard)
+    board = replace(board, core=core)
+    fill(tmp_path, C.emit(graph, board, COptions()))
+    (source,) = (tmp_path / "model").glob("*.c")
+    traps = ("-fsanitize=undefined", "-fsanitize-trap=undefined", "-O1", "-I", tmp_path / "model")
+    command = [need_tool("clang"), *traps, source, tmp_path / "verify" / "host.c", "-o", tmp_path / "host"]
+    assert clean(command) == ""
+    inputs = extreme_inputs(graph, 5)
+    artefact = Artefact(tmp_path, "c", graph, board, COptions(), "", graph)
+    done = C.run(Program(artefact, "host", tmp_path, tmp_path / "host"), inputs)
+    for output, values in interpret(graph, inputs)[0].items():
+        np.testing.assert_array_equal(done.outputs[output], values)
+
+
 @pytest.mark.parametrize("core", EVERY)
 def test_cppcheck_finds_nothing(core: Core, tmp_path: Path, need_tool: NeedTool) -> None:
     sources = zoo.write(tmp_path, zoo.covering(core))
@@ -65,7 +95,7 @@ def test_cppcheck_finds_nothing(core: Core, tmp_path: Path, need_tool: NeedTool)
 
 def test_misra_rules_are_kept_or_listed(tmp_path: Path, need_tool: NeedTool) -> None:
     found = zoo.models(Core.CORTEX_M4F)
-    few = {name: found[name] for name in ("form_0", "form_3", "random_2")}
+    few = {name: found[name] for name in FEW}
     assert unlisted(need_tool("cppcheck"), zoo.write(tmp_path, few)) == set()
 
 
