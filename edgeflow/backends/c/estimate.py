@@ -136,6 +136,8 @@ def _dsp(kernel: TileKernel | DepthwiseKernel | DspDenseKernel) -> float:
     """Instructions of a layer that the DSP instructions make."""
     results = kernel.y.elements
     if isinstance(kernel, DspDenseKernel):
+        if kernel.work is not None:
+            return float(kernel.rows * kernel.work)
         each = DSP.per_spread_product if kernel.spread else DSP.per_dense_product
         made = results * (DSP.per_product_result + each * kernel.values)
         return made + kernel.rows * DSP.per_spread * (kernel.values if kernel.scratch else 0)

@@ -11,26 +11,28 @@ import numpy.typing as npt
 
 from edgeflow.backends.c.ctypes import UINT32, Table
 from edgeflow.backends.c.dsp.dense_forms import nests, pack_groups, shifted, whole_sums
+from edgeflow.backends.c.dsp.dense_layer import DenseLayer, Made, padded
+from edgeflow.backends.c.dsp.dense_sparse import make_sparse
 from edgeflow.backends.c.dsp.dense_tile import MOST_PAIRS, UNIT, DenseTile, call
 from edgeflow.backends.c.dsp.dense_tile import source as dense_source
 from edgeflow.backends.c.dsp.request import ends_of, requant_of, shifts_of, tile_bytes
-from edgeflow.backends.c.dsp.spread import QUICK, spread_source
+from edgeflow.backends.c.dsp.spread import QUICK, spread_name, spread_source
 from edgeflow.backends.c.dsp.tile import Tile, calls, source, split
 from edgeflow.backends.c.dsp.tile_epilogue import Epilogue
 from edgeflow.backends.c.dsp.tile_forms import requantization
-from edgeflow.backends.c.dsp.tile_weights import NOTHING, ConstantsOf, order, pack
+from edgeflow.backends.c.dsp.tile_weights import ConstantsOf, order, pack
 from edgeflow.backends.c.flow import Reuse
 from edgeflow.backends.c.kernel import Context, Kernel, Shared
 from edgeflow.backends.c.lower import Buffer, Step
 from edgeflow.ir.graph import Node
-from edgeflow.ir.types import IntArray
 from edgeflow.ops.dense import Dense
-from edgeflow.ops.requant import Requant
 
 _WORTH_OUTPUTS, _WORTH_PRODUCTS = 16, 4096
 """Fewer outputs, or multiplications, do not repay the spreading of the input or long code."""
 _ROOM = 1.25
 """Spreading may need so many times the RAM of the layer that needs most without it: it saves a tenth of the time."""
+_SPARSE_ROOM = 2.5
+"""The same where few weights are left: it saves half of the time and two thirds of the flash."""
 _UNROLLS = (4, 2, 1)
 
 
@@ -39,7 +41,8 @@ class DspDenseKernel(Kernel):
     """A matrix product over the last axis of `rows` vectors, made by `statements` from x, or from the scratch.
 
     The scratch is nothing, the bytes of a vector rounded up to whole units (`copied`), or its values spread to 16 bits
-    (`spread`, a number of words; `signed` says how).
+    (`spread`, a number of words; `spreader` is the function that does). `work`: the instructions of a vector where the
+    weights are sparse, else None.
     """
 
     statements: tuple[str, ...]
@@ -48,40 +51,13 @@ class DspDenseKernel(Kernel):
     rows: int
     signed: bool
     spread: int = 0
+    spreader: str = ""
+    work: int | None = None
 
     @property
     def copied(self) -> bool:
         """Whether the vector's bytes are copied first."""
         return self.scratch > self.spread
-
-
-@dataclass(frozen=True)
-class _Layer:
-    """A Dense and the one Requant behind it; `weights` are (outputs, values)."""
-
-    name: str
-    context: Context
-    signed: bool
-    weights: IntArray
-    bias: IntArray
-    requant: Requant
-    ends: tuple[int, int]
-
-    @property
-    def products(self) -> int:
-        """Multiplications of a vector."""
-        return self.weights.size
-
-
-@dataclass(frozen=True)
-class _Made:
-    """Statements with the functions and the weights that they need, and words of scratch."""
-
-    statements: tuple[str, ...]
-    words: npt.NDArray[np.uint32]
-    shared: tuple[Shared, ...]
-    scratch: int
-    spread: int = 0
 
 
 def make_dense(
@@ -93,8 +69,10 @@ def make_dense(
     if requant is None:
         return None
     signed = inputs[0].ctype.name == "int8_t"
-    layer = _Layer(name, context, signed, op.weight.T, op.bias, requant, ends_of(node, context))
-    made = _spread(layer) if _fits_spread(node, context) and _any_worth(context) else None
+    layer = DenseLayer(name, context, signed, op.weight.T, op.bias, requant, ends_of(node, context))
+    made = make_sparse(layer, room=_room(node, context) <= _SPARSE_ROOM)
+    if made is None and _room(node, context) <= _ROOM and _any_worth(context):
+        made = _spread(layer)
     made = made or _direct(layer)
     if made is None:
         return None
@@ -117,12 +95,14 @@ def make_dense(
         rows=node.type.size // outputs,
         signed=signed,
         spread=made.spread,
+        spreader=made.spreader,
+        work=made.work,
     )
 
 
 def _any_worth(context: Context) -> bool:
     """Whether there is a layer that is faster with its input spread: then the others may share its code."""
-    return any(_worth(node) and _fits_spread(node, context) for node in _nodes(context))
+    return any(_worth(node) and _room(node, context) <= _ROOM for node in _nodes(context))
 
 
 def _nodes(context: Context) -> list[Node]:
@@ -135,19 +115,18 @@ def _worth(node: Node) -> bool:
     return outputs >= _WORTH_OUTPUTS and values * outputs >= _WORTH_PRODUCTS
 
 
-def _fits_spread(node: Node, context: Context) -> bool:
-    """Whether a spread input asks for no more RAM than other layers, or little more."""
+def _room(node: Node, context: Context) -> float:
+    """The RAM that a layer takes with its input spread, as a part of what the layer that needs most takes without."""
     buffers = context.lowered.buffer
     needs = [
         sum(one.size for one in {buffers(name).tensor: buffers(name) for name in (*step.reads, step.result)}.values())
         for step in context.lowered.steps
     ]
     values = cast(Dense, node.op).weight.shape[0]
-    own = max(buffers(node.inputs[0]).size, node.type.size) + 2 * values
-    return own <= _ROOM * max(needs)
+    return (max(buffers(node.inputs[0]).size, node.type.size) + 2 * values) / max(needs)
 
 
-def _spread(layer: _Layer) -> _Made | None:
+def _spread(layer: DenseLayer) -> Made | None:
     """A tile product of one position, whose words are spread into the scratch."""
     outputs, values = layer.weights.shape
     together = 2 if outputs >= 4 else 1
@@ -161,10 +140,11 @@ def _spread(layer: _Layer) -> _Made | None:
     tile = replace(tile, name=layer.context.named(f"tile_1x{2 * together}", tile))
     arguments = ("scratch", f"{layer.name}_weight", "(uint8_t *)y")
     statements = tuple(calls(tile, outputs, arguments, chunk * chunks))
-    words = pack(layer.weights, _padded(values, 2 * chunk * chunks), constants, together)
+    words = pack(layer.weights, padded(values, 2 * chunk * chunks), constants, together)
     spreader = spread_source(layer.signed) if values >= QUICK else ()
     shared = Shared(tile.name, source(tile), tile_bytes(tile))
-    return _Made(statements, words, (*spreader, shared), chunk * chunks, chunk * chunks)
+    size = chunk * chunks
+    return Made(statements, words, (*spreader, shared), size, size, spread_name(layer.signed))
 
 
 def _chunks(context: Context, chunk: int) -> set[int]:
@@ -179,18 +159,11 @@ def _lengths(context: Context, *, spread: bool) -> set[int]:
     return {
         cast(Dense, node.op).weight.shape[0]
         for node in _nodes(context)
-        if (any_worth and _fits_spread(node, context)) == spread
+        if (any_worth and _room(node, context) <= _ROOM) == spread
     }
 
 
-def _padded(values: int, lanes: int) -> IntArray:
-    """The values of the lanes, with NOTHING for those behind the last."""
-    found = np.full(lanes, NOTHING)
-    found[: len(order(values))] = order(values)
-    return found
-
-
-def _direct(layer: _Layer) -> _Made | None:
+def _direct(layer: DenseLayer) -> Made | None:
     """Functions that read bytes, for three pairs at a time, then for one; parted where 256 * sum leaves 32 bits."""
     shifts = shifts_of(layer.context)
     found = requantization(layer.requant, layer.weights, layer.bias, layer.ends, 1, shifts)
@@ -208,7 +181,7 @@ def _direct(layer: _Layer) -> _Made | None:
     writer.add(_rest(whole, len(layer.weights)), 1)
     writer.add(range(whole), MOST_PAIRS)
     words = np.concatenate(writer.words)
-    return _Made(tuple(writer.statements), words, tuple(writer.shared), 0 if size == values else size // 4)
+    return Made(tuple(writer.statements), words, tuple(writer.shared), 0 if size == values else size // 4)
 
 
 def _rest(first: int, outputs: int) -> range:
@@ -225,7 +198,7 @@ class _Direct:
     """Collects the calls of a layer, group size by group size."""
 
     def __init__(
-        self, layer: _Layer, epilogue: Epilogue, constants: ConstantsOf, parted: bool, size: int, x: str
+        self, layer: DenseLayer, epilogue: Epilogue, constants: ConstantsOf, parted: bool, size: int, x: str
     ) -> None:
         self.layer, self.epilogue, self.constants, self.parted = layer, epilogue, constants, parted
         self.size, self.x = size, x
@@ -256,5 +229,5 @@ class _Direct:
             y = "(uint8_t *)y" + (f" + {output}" if output else "")
             self.statements.append(call(tile, self.x, weight, y, groups, self.size))
         chosen = layer.weights[first : outputs[-1] + 1]
-        lanes = _padded(chosen.shape[1], self.size)
+        lanes = padded(chosen.shape[1], self.size)
         self.words.append(pack_groups(chosen, lanes, shifted(self.constants, first), pairs, parted=self.parted))

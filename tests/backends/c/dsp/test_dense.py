@@ -13,7 +13,7 @@ from edgeflow.backends.c.emit import emit_model
 from edgeflow.backends.c.simulate import simulate
 from edgeflow.board import Core
 from edgeflow.ir.graph import Graph
-from edgeflow.ir.types import TensorType, frozen_array
+from edgeflow.ir.types import IntArray, TensorType, frozen_array
 from edgeflow.ops.dense import Dense
 from edgeflow.semantics.builder import GraphBuilder
 from tests.backends.c.dsp.test_layers import requant
@@ -24,13 +24,18 @@ from tests.graphs import UNIT, extreme_inputs
 
 @dataclass(frozen=True)
 class Case:
-    """A fully connected layer over the last axis of `shape`, on bytes from `lo` on, with weights up to `reach`."""
+    """A fully connected layer over the last axis of `shape`, on bytes from `lo` on, with weights up to `reach`.
+
+    A part of them, `zeros`, is pruned in blocks of so many values and outputs.
+    """
 
     shape: tuple[int, ...]
     outputs: int
     lo: int = 0
     form: str = "relu"
     reach: int = 127
+    zeros: float = 0.0
+    block: tuple[int, int] = (1, 1)
 
 
 SMALL = {
@@ -58,7 +63,23 @@ WIDE = {
     "one sum beyond 24 bits": Case((2048,), 1, form="power of two"),
     "narrow requantization": Case((900,), 12, form="half even"),
 }
-GROUPS = {"small": SMALL, "large": LARGE, "wide": WIDE}
+SPARSE = {
+    "neighbours": Case((160,), 40, zeros=0.75, block=(2, 2)),
+    "neighbours, odd outputs": Case((3, 64), 31, -128, "zero point", zeros=0.8, block=(2, 2)),
+    "unstructured": Case((403,), 17, zeros=0.78),
+    "unstructured, one output": Case((2000,), 1, -128, "zero point", zeros=0.9),
+    "few in a long vector": Case((2, 1100), 5, form="zero point", zeros=0.99),
+    "half to even": Case((640,), 12, form="half even", zeros=0.8),
+    "whole columns": Case((256,), 16, zeros=0.7, block=(16, 16)),
+}
+GROUPS = {"small": SMALL, "large": LARGE, "wide": WIDE, "sparse": SPARSE}
+
+
+def left(case: Case, rng: np.random.Generator) -> IntArray:
+    """1 where a weight is not pruned."""
+    shape = (-(-case.shape[-1] // case.block[0]), -(-case.outputs // case.block[1]))
+    whole = np.kron((rng.random(shape) >= case.zeros).astype(np.int64), np.ones(case.block, dtype=np.int64))
+    return whole[: case.shape[-1], : case.outputs]
 
 
 def graph_of(cases: dict[str, Case], seed: int) -> Graph:
@@ -69,7 +90,7 @@ def graph_of(cases: dict[str, Case], seed: int) -> Graph:
     for number, case in enumerate(cases.values()):
         values = case.shape[-1]
         at = builder.input(f"x{number}", TensorType(case.shape, case.lo, case.lo + 255), UNIT)
-        weight = rng.integers(-case.reach, case.reach + 1, (values, case.outputs))
+        weight = rng.integers(-case.reach, case.reach + 1, (values, case.outputs)) * left(case, rng)
         bias = frozen_array(rng.integers(-3000, 3000, case.outputs))
         at = builder.add(Dense(frozen_array(weight), bias), (at,), UNIT, f"dense{number}")
         spread = 127 * case.reach * max(values // 3, 4)
@@ -131,3 +152,25 @@ def test_a_result_may_lie_over_an_input_that_was_spread() -> None:
     builder.output("y", at)
     emitted = emit_model(builder.finish(), core=Core.CORTEX_M4F)
     assert emitted.plan.size == 512 + 2 * 128
+
+
+def form(one: DspDenseKernel) -> str:
+    """The stem of the name of the function that does most."""
+    return one.shared[-1].name.rpartition("_")[0]
+
+
+def test_the_pattern_of_the_zeros_decides_the_form() -> None:
+    assert [form(one) for one in kernels(*SPARSE, cases=SPARSE)] == [
+        "sparse_blocks",
+        "sparse_blocks",
+        "sparse_scattered",
+        "sparse_scattered",
+        "sparse_scattered",
+        "sparse_scattered",
+        "sparse_blocks",
+    ]
+
+
+def test_a_layer_of_which_half_is_left_stays_dense() -> None:
+    cases = {"half": Case((256,), 32, zeros=0.5), "small": Case((16,), 16, zeros=0.9)}
+    assert [one.work for one in kernels(*cases, cases=cases)] == [None, None]
