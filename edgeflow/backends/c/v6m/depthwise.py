@@ -2,8 +2,8 @@
 
     static void NAME(const uint8_t *x, const v6m_product_t *p, uint8_t *y, uint32_t step);
 
-x holds the rows of a window over all positions, `p->size` bytes each, one behind the other, padding included; the windows
-of neighbouring results lie `step` bytes apart. `p->outputs` is the number of channels.
+x holds the rows of a window over all positions, `p->size` bytes each, one behind the other, padding included; the
+windows of neighbouring results lie `step` bytes apart. `p->outputs` is the number of channels.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def _taps(shape: Depthwise) -> Lines:
 
 
 def _finish(shape: Depthwise) -> Lines:
-    kinked, positions = shape.levels.kink is not None, shape.positions
+    split, positions = shape.levels.split is not None, shape.positions
     last = ["mov r0, r12", f"str r0, [sp, #{_LAST}]"] if positions == MOST_POSITIONS else []
     lines = [
         *last,
@@ -123,7 +123,7 @@ def _finish(shape: Depthwise) -> Lines:
         "mov r12, r0",
         "mov r0, lr",
         "mov lr, r1",
-        *(["ldmia r7!, {r1}", f"str r1, [sp, #{_DELTA}]"] if kinked else []),
+        *(["ldmia r7!, {r1}", f"str r1, [sp, #{_DELTA}]"] if split else []),
         f"str r7, [sp, #{_C}]",
         "movs r7, r0",
         "lsrs r3, r4, #16",

@@ -108,9 +108,10 @@ def _convolution(
 ) -> Kernel | None:
     op = cast(Conv, node.op)
     layer = _layer(step, node, context, inputs, y, np.moveaxis(op.weight, -1, 0).reshape(geometry.out_c, -1), op.bias)
-    if layer is None or not tile.fits(layer.weights, *layer.ends):
+    shape = None if layer is None else tile.shape_of(layer.weights, *layer.ends)
+    if layer is None or shape is None:
         return None
-    chunk = tile.chunk_of(layer.weights.shape[1])
+    chunk, together = shape
     packed = tile.pack(layer.weights, chunk)
     center = tile.center_of(*layer.ends)
     values = layer.weights.shape[1]
@@ -122,7 +123,7 @@ def _convolution(
     finisher = _finisher(context, layer.levels)
     group = _rows_together(geometry)
     counts = [count for count in (4, 2) if count == 2 or count <= group * geometry.out_w]
-    tiles = {count: Tile(count, layer.levels, chunk) for count in counts}
+    tiles = {count: Tile(count, layer.levels, chunk, together) for count in counts}
     functions = {count: context.named(f"v6m_tile_{count}", one) for count, one in tiles.items()}
     pair = _pair(context, inputs[0].ctype.name)
     return ProductKernel(
@@ -134,7 +135,7 @@ def _convolution(
         y=y,
         own_tables=(
             weight := table(f"{name}_weight", packed),
-            constants := layer.constants(name, tile.addends(layer.weights, chunk, center)),
+            constants := layer.constants(name, tile.addends(layer.weights, shape, center)),
         ),
         by_rows=RowForm((geometry.rows,), group, _reuse(geometry)),
         scratch=scratch,
@@ -181,7 +182,7 @@ def _depthwise(
     function = context.named("v6m_depthwise", own)
     finisher = _finisher(context, layer.levels)
     weight = table(f"{name}_weight", layer.weights)
-    constants = layer.constants(name, np.zeros(geometry.out_c, dtype=np.int64))
+    constants = layer.constants(name, _nothing(geometry.out_c))
     return ThumbDepthwiseKernel(
         name=name,
         layer=node.layer,
@@ -236,7 +237,7 @@ def make_dense(
         y=y,
         own_tables=(
             weight := table(f"{name}_weight", vector.pack(layer.weights)),
-            constants := layer.constants(name, np.zeros(outputs, dtype=np.int64)),
+            constants := layer.constants(name, _nothing(outputs)),
         ),
         shared=(
             _PRODUCT,
@@ -286,6 +287,10 @@ def _ends(node: Node, context: Context) -> tuple[int, int]:
     if isinstance(node.op, Conv) and any(map(any, node.op.pads)):
         ends.append(node.op.pad_value)
     return min(ends), max(ends)
+
+
+def _nothing(outputs: int) -> IntArray:
+    return np.zeros(outputs, dtype=np.int64)
 
 
 def _finisher(context: Context, levels: Levels) -> Shared:

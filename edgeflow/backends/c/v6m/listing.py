@@ -33,11 +33,11 @@ def function(name: str, parameters: Sequence[str], assembly: Sequence[tuple[str,
 def finish(levels: Levels, place: int, delta: str) -> Lines:
     """r1 = the result of a = r0. Guess, then the rest's sign; a guess outside of the levels goes to `outside`.
 
-    r3, r4, r5: factor; shift and fine in the lowest bytes; r12, lr: step, base. `delta` addresses the kink's word.
+    r3, r4, r5: factor; shift and fine in the lowest bytes; r12, lr: step, base. `delta` addresses the split's word.
     """
-    kinked: Lines = []
-    if levels.kink is not None:
-        kinked = [f"cmp r1, #{levels.kink}", f"bhs 4{place}f", f"ldr r0, {delta}", "adds r2, r2, r0", f"4{place}:"]
+    more: Lines = []
+    if levels.split is not None:
+        more = [*levels.split.otherwise(f"4{place}f"), f"ldr r0, {delta}", "adds r2, r2, r0", f"4{place}:"]
     return [
         "movs r1, r0",
         "muls r1, r3, r1",
@@ -49,7 +49,7 @@ def finish(levels: Levels, place: int, delta: str) -> Lines:
         "add r2, lr",
         "lsls r0, r0, r5",
         "subs r2, r2, r0",
-        *kinked,
+        *more,
         "lsrs r2, r2, #31",
         "adds r1, r1, r2",
         f"6{place}:",
@@ -65,12 +65,13 @@ def outside(levels: Levels, place: int) -> Lines:
 
 def finisher(name: str, levels: Levels) -> str:
     """The same as a C function of a and the constants behind the addend, which portable loops call too."""
-    kinked = "" if levels.kink is None else f" + (guess < {levels.kink} ? c[3] : 0u)"
+    more = "" if levels.split is None else f" + ({levels.split.c} ? c[3] : 0u)"
     stored = f"guess + (rest >> 31) + {levels.offset}u" if levels.offset else "guess + (rest >> 31)"
     low, high = levels.offset, (levels.top + levels.offset) % 256
     return "\n".join(
         [
-            f"/* A sum with its addend becomes one of {levels.top + 1} levels: c holds step, base, and factor, fine, shift. */",
+            f"/* A sum with its addend becomes one of {levels.top + 1} levels.",
+            " * c holds the width of a level, where they begin, and the guess's factor and shifts. */",
             f"static inline uint8_t {name}(uint32_t a, const uint32_t *c)",
             "{",
             "    const int32_t first = (int32_t)(a * (c[2] >> 16)) >> (c[2] & 31u);",
@@ -78,7 +79,7 @@ def finisher(name: str, levels: Levels) -> str:
             f"        return first < 0 ? {low} : {high};",
             "    }",
             "    const uint32_t guess = (uint32_t)first;",
-            f"    const uint32_t rest = guess * c[0] + c[1]{kinked} - (a << ((c[2] >> 8) & 31u));",
+            f"    const uint32_t rest = guess * c[0] + c[1]{more} - (a << ((c[2] >> 8) & 31u));",
             f"    return (uint8_t)({stored});",
             "}",
             "",

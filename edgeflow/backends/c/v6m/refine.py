@@ -11,33 +11,76 @@ is the level or one less, wherever it matters. Whether it is one less tells the 
 whose exact value is small, so that it is right although each term wraps around 32 bits: `step` is the width of a level
 in units of 2**-fine of the sum, with up to 29 bits. A guess below 0 or not below `top` needs no such comparison.
 
-Where TFLite-Micro rounds half away from zero, negative results have their steps a little off: from the level `kink`
-down, the rest has a `delta` more.
+Not every staircase lies along a line. Where ties go away from zero, the steps to negative results are a little off;
+where ties go to even, the steps to odd ones. For guesses that a `Split` names, the rest has a `delta` more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from edgeflow.backends.c.dsp.requantize import channels_of, with_bias
 from edgeflow.backends.c.dsp.staircase import Staircase, line_of
 from edgeflow.backends.c.dsp.tile_weights import reach
 from edgeflow.ir.types import IntArray
-from edgeflow.ops.requant import Requant
+from edgeflow.ops.requant import Requant, Rounding
 
 _WORD = 1 << 31
 _STEP_BITS = 29
 _MOST_FACTOR = (1 << 16) - 1
 _LEAST_FACTOR = 64
-_NEAR = 64
-_STEPS = np.unique([*range(-_NEAR, _NEAR + 1), *(side << power for power in range(6, 12) for side in (1, -1))])
+_NEAR = 8
+_STEPS = np.unique([*range(-_NEAR, _NEAR + 1), *(side << power for power in range(4, 11) for side in (1, -1))])
 """Steps tried, from the ideal one."""
 _NEVER = 1 << 30
 """A rest that is not below 0, whatever the level."""
 _FREE = 1 << 60
+
+
+@dataclass(frozen=True)
+class Below:
+    """The guesses below a level."""
+
+    level: int
+
+    def holds(self, guesses: IntArray) -> npt.NDArray[np.bool_]:
+        """Which guesses it names."""
+        return guesses < self.level
+
+    def otherwise(self, label: str) -> list[str]:
+        """Instructions that branch for other guesses in r1; r0 is free."""
+        return [f"cmp r1, #{self.level}", f"bhs {label}"]
+
+    @property
+    def c(self) -> str:
+        """The condition in C."""
+        return f"guess < {self.level}u"
+
+
+@dataclass(frozen=True)
+class Even:
+    """The even guesses."""
+
+    def holds(self, guesses: IntArray) -> npt.NDArray[np.bool_]:
+        """Which guesses it names."""
+        return guesses % 2 == 0
+
+    def otherwise(self, label: str) -> list[str]:
+        """Instructions that branch for other guesses in r1; r0 is free."""
+        return ["lsrs r0, r1, #1", f"bcs {label}"]
+
+    @property
+    def c(self) -> str:
+        """The condition in C."""
+        return "guess % 2u == 0"
+
+
+Split: TypeAlias = Below | Even
 
 
 @dataclass(frozen=True)
@@ -46,12 +89,12 @@ class Levels:
 
     top: int
     offset: int
-    kink: int | None = None
+    split: Split | None = None
 
     @property
     def words(self) -> int:
         """Constants of an output, the addend among them."""
-        return 4 if self.kink is None else 5
+        return 4 if self.split is None else 5
 
 
 @dataclass(frozen=True)
@@ -69,9 +112,9 @@ class Refined:
     delta: int = 0
 
     def words(self, levels: Levels) -> tuple[int, ...]:
-        """The constants behind the addend (mod 2**32): step; base; factor, fine and shift; with a kink delta."""
+        """The constants behind the addend (mod 2**32): step; base; factor, fine and shift; with a split delta."""
         packed = self.factor << 16 | self.fine << 8 | self.shift
-        return (self.step, self.base, packed, *(() if levels.kink is None else (self.delta,)))
+        return (self.step, self.base, packed, *(() if levels.split is None else (self.delta,)))
 
     def evaluate(self, sums: IntArray, levels: Levels) -> IntArray | None:
         """Levels of sums that have their sign. None where a term that must fit 32 bits does not."""
@@ -80,8 +123,8 @@ class Refined:
         product = a * self.factor
         guess = product >> self.shift
         rest = guess * self.step + self.base - (a << self.fine)
-        if levels.kink is not None:
-            rest = rest + np.where(guess < levels.kink, self.delta, 0)
+        if levels.split is not None:
+            rest = rest + np.where(levels.split.holds(guess), self.delta, 0)
         inside = (guess >= 0) & (guess < top)
         checked = [a, product, rest[inside]]
         if any(one.size and (one.min() < -_WORD or one.max() >= _WORD) for one in checked):
@@ -104,15 +147,23 @@ def refine(
     lo, hi = min(one.bottom for one in stairs), max(one.top for one in stairs)
     if hi - lo > 255 or lo < -128 or hi > 255 or hi == lo:
         return None
-    zero = int(requant.offset.flat[0]) - lo
-    for kink in (None, zero):
-        levels = Levels(hi - lo, lo % 256, kink)
+    for split in _splits(requant, lo, hi):
+        levels = Levels(hi - lo, lo % 256, split)
         forms = _forms(stairs, lo, levels)
         if forms is not None:
             return levels, forms
-        if not 0 < zero < levels.top:
-            break
     return None
+
+
+def _splits(requant: Requant, lo: int, hi: int) -> Iterator[Split | None]:
+    """Without one first."""
+    yield None
+    roundings = {stage.rounding for stage in requant.stages}
+    zero = int(requant.offset.flat[0])
+    if Rounding.HALF_AWAY in roundings and lo < zero < hi:
+        yield Below(zero - lo)
+    if Rounding.HALF_EVEN in roundings:
+        yield Even()
 
 
 def _forms(stairs: Sequence[Staircase], lo: int, levels: Levels) -> tuple[Refined, ...] | None:
@@ -150,8 +201,8 @@ def _fitted(stairs: Staircase, lo: int, levels: Levels, guess: tuple[int, int, i
     steps = (round(width * (1 << fine)) + _STEPS).astype(np.int64)
     guesses = stairs.levels - lo - 1
     at = ((stairs.thresholds + middle) << fine) - guesses * steps[:, None]
-    below = guesses < (0 if levels.kink is None else levels.kink)
-    bases = [_bases(at[:, part], fine) for part in (~below, below)]
+    split = np.zeros(len(guesses), dtype=np.bool_) if levels.split is None else levels.split.holds(guesses)
+    bases = [_bases(at[:, part], fine) for part in (~split, split)]
     possible = np.logical_and(*(most >= least for least, most in bases))
     room = np.minimum(*(most - least for least, most in bases))
     if not possible.any():
@@ -159,8 +210,8 @@ def _fitted(stairs: Staircase, lo: int, levels: Levels, guess: tuple[int, int, i
     place = int(np.where(possible, room, -1).argmax())
     base, other = ((int(least[place]) + int(most[place])) >> 1 for least, most in bases)
     sign, delta = 1 if stairs.rising else -1, other - base
-    if not below.any() or below.all():
-        base, delta = (other, 0) if below.all() else (base, 0)
+    if split.all() or not split.any():
+        base, delta = (other, 0) if split.all() else (base, 0)
     form = Refined(sign, middle, factor, shift, int(steps[place]), base, fine, delta)
     return form if _equal(stairs, form, lo, levels) else None
 
@@ -174,7 +225,7 @@ def _equal(stairs: Staircase, form: Refined, lo: int, levels: Levels) -> bool:
     """Whether the form gives the Requant for every sum.
 
     Between two sums at which the guess changes it is monotone, and so is the Requant: equal at both ends and at both
-    sides of every threshold, they are equal everywhere.
+    sides of every threshold, they are equal everywhere. What must fit 32 bits is monotone there as well.
     """
     guesses = np.arange(levels.top + 1, dtype=np.int64)
     first = -((-guesses << form.shift) // form.factor) - form.addend

@@ -1,13 +1,15 @@
 """The tile product on Armv6-M: two or four positions times all outputs.
 
 A word of x holds the values of two positions, less a center: x0 + 65536 * x1. One multiplication by a weight makes
-both products, and two products still fit the halves: with 32768 in each half beside them, UXTH and LSRS take the sums
-apart. x has two words for each value k, of which a tile of two positions uses the first. Eight outputs' weights
-stand side by side, [k][8], so that the pointer that walks over x, 8 bytes a value, addresses the weights as well.
+both products, and the sums of two, four or eight products still fit the halves: with 32768 in each half beside them,
+UXTH and LSRS take them apart. x has two words for each value k, of which a tile of two positions uses the first. Eight
+outputs' weights stand side by side, [k][8], so that the pointer that walks over x, 8 bytes a value, addresses the
+weights as well.
 
     static void NAME(const uint32_t *x, const v6m_product_t *p, uint8_t *y, uint32_t distance);
 
-writes y[distance * position + output]. Where the outputs are no multiple of 8, the first block has the rest, at its end.
+writes y[distance * position + output]. Where the outputs are no multiple of 8, the first block has the rest, at its
+end.
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ from edgeflow.ir.types import IntArray
 
 BLOCK = 8
 """Outputs whose weights stand side by side."""
-TOGETHER = 2
-"""Products that are summed in half a word."""
+_TOGETHER = (8, 4, 2)
+"""Products that may be summed in half a word."""
 HALF = 1 << 15
 _X, _W, _C, _Y, _DISTANCE, _LEFT, _SIZE, _END, _BIAS, _DELTA = range(0, 40, 4)
 _FRAME = 40
@@ -40,20 +42,16 @@ typedef struct {
 
 @dataclass(frozen=True)
 class Tile:
-    """One function: 2 or 4 positions, with so many values of x written out in its loop."""
+    """One function: 2 or 4 positions, with so many values of x written out in its loop, summed so many together."""
 
     positions: int
     levels: Levels
     chunk: int
+    together: int
 
     def __post_init__(self) -> None:
-        if self.positions not in (2, 4) or self.chunk % TOGETHER:
-            raise ValueError(f"no tile has {self.positions} positions and {self.chunk} values")
-
-
-def chunk_of(values: int) -> int:
-    """How many values to write out: 8, or as few as waste less on padding."""
-    return min((8, 4, 2), key=lambda chunk: -(-values // chunk) * (10 * chunk + 2))
+        if self.positions not in (2, 4) or self.chunk % self.together:
+            raise ValueError(f"no tile has {self.positions} positions {self.chunk} values, {self.together} together")
 
 
 def center_of(lo: int, hi: int) -> int:
@@ -61,13 +59,21 @@ def center_of(lo: int, hi: int) -> int:
     return (lo + hi + 1) >> 1
 
 
-def fits(weights: IntArray, lo: int, hi: int) -> bool:
-    """Whether sums of TOGETHER products of weights (outputs, values) and x in [lo, hi] fit 16 bits, and weights 8."""
+def shape_of(weights: IntArray, lo: int, hi: int) -> tuple[int, int] | None:
+    """(chunk, together) at least cost for weights (outputs, values) and x in [lo, hi]; None where not even two fit."""
+    values = weights.shape[1]
+    shapes = [(chunk, together) for chunk in _TOGETHER for together in _TOGETHER if together <= chunk]
+    shapes.sort(key=lambda one: -(-values // one[0]) * (6 * one[0] + 8 * (one[0] // one[1]) + 2))
+    return next((one for one in shapes if _fits(weights, lo, hi, one[1])), None)
+
+
+def _fits(weights: IntArray, lo: int, hi: int, together: int) -> bool:
+    """Whether sums of so many products fit 16 bits, and weights 8."""
     if weights.min(initial=0) < -128 or weights.max(initial=0) > 127:
         return False
     center = center_of(lo, hi)
-    ends = _padded(weights, TOGETHER)[:, :, None] * np.array([lo - center, hi - center])
-    sums = ends.reshape(len(weights), -1, TOGETHER, 2)
+    ends = _padded(weights, together)[:, :, None] * np.array([lo - center, hi - center])
+    sums = ends.reshape(len(weights), -1, together, 2)
     least, most = sums.min(axis=3).sum(axis=2), sums.max(axis=3).sum(axis=2)
     return bool(least.min(initial=0) >= -HALF and most.max(initial=0) < HALF)
 
@@ -83,9 +89,10 @@ def pack(weights: IntArray, chunk: int) -> IntArray:
     return blocks.reshape(-1, BLOCK, padded.shape[1]).transpose(0, 2, 1).reshape(-1)
 
 
-def addends(weights: IntArray, chunk: int, center: int) -> IntArray:
+def addends(weights: IntArray, shape: tuple[int, int], center: int) -> IntArray:
     """What the sums of each output must have added for the center and for the halves' 32768."""
-    halves = -(-weights.shape[1] // chunk) * chunk // TOGETHER * HALF
+    chunk, together = shape
+    halves = -(-weights.shape[1] // chunk) * chunk // together * HALF
     return weights.sum(axis=1) * center - halves
 
 
@@ -95,7 +102,7 @@ def source(name: str, finisher: str, tile: Tile) -> str:
     assembly = [
         ("frame: x, w - x, constants, y, distance, outputs left, size of a block, end of x", _enter()),
         ("an output: its addend starts the sums", _start(tile)),
-        ("products of two values, then their halves", _loop(tile)),
+        ("products of some values, then their halves", _loop(tile)),
         ("results", _finish(tile)),
         ("the next output's weights lie beside, or behind the block", _next()),
         ("levels outside", [line for place in range(tile.positions) for line in listing.outside(tile.levels, place)]),
@@ -156,7 +163,7 @@ def _loop(tile: Tile) -> Lines:
     pairs = tile.positions // 2
     sums = _sums(tile)
     body: Lines = []
-    for place in range(TOGETHER):
+    for place in range(tile.together):
         body += ["ldrsb r2, [r6, r5]", "ldmia r5!, {r0, r1}"]
         body += [f"muls r{pair}, r2, r{pair}" for pair in range(pairs)]
         other = "r7" if place == 0 else None
@@ -165,17 +172,17 @@ def _loop(tile: Tile) -> Lines:
         low, high = sums[2 * pair : 2 * pair + 2]
         body += [f"uxth r{pair}, r{3 + pair}", f"add {low}, r{pair}"]
         body += [f"lsrs r{3 + pair}, r{3 + pair}, #16", f"add {high}, r{3 + pair}"]
-    return ["2:", f".rept {tile.chunk // TOGETHER}", *body, ".endr", "cmp r5, r12", "bne 2b"]
+    return ["2:", f".rept {tile.chunk // tile.together}", *body, ".endr", "cmp r5, r12", "bne 2b"]
 
 
 def _finish(tile: Tile) -> Lines:
-    kinked = tile.levels.kink is not None
+    split = tile.levels.split is not None
     lines = [
         f"ldr r7, [sp, #{_C}]",
         "ldmia r7!, {r0, r1, r4}",
         "mov r12, r0",
         "mov lr, r1",
-        *(["ldmia r7!, {r0}", f"str r0, [sp, #{_DELTA}]"] if kinked else []),
+        *(["ldmia r7!, {r0}", f"str r0, [sp, #{_DELTA}]"] if split else []),
         f"str r7, [sp, #{_C}]",
         "lsrs r3, r4, #16",
         "lsrs r5, r4, #8",
@@ -218,9 +225,11 @@ def _twin(tile: Tile, finisher: str) -> Lines:
         "for (uint32_t left = p->outputs; left != 0;) {",
         f"    for (uint32_t pair = 0; pair < {pairs}u; pair++) {{",
         "        uint32_t low = c[0], high = c[0];",
-        f"        for (uint32_t k = 0; k < p->size / {BLOCK}u; k += {TOGETHER}u) {{",
-        "            const uint32_t t = x[2 * k + pair] * (uint32_t)w[8 * k] + x[2 * k + 2 + pair] * (uint32_t)w[8 * k + 8]",
-        "                + 0x80008000u;",
+        f"        for (uint32_t k = 0; k < p->size / {BLOCK}u;) {{",
+        "            uint32_t t = 0x80008000u;",
+        f"            for (uint32_t end = k + {tile.together}u; k < end; k++) {{",
+        f"                t += x[2 * k + pair] * (uint32_t)w[{BLOCK} * k];",
+        "            }",
         "            low += t & 0xffffu;",
         "            high += t >> 16;",
         "        }",
@@ -240,4 +249,5 @@ def _twin(tile: Tile, finisher: str) -> Lines:
 
 def code_size(tile: Tile) -> int:
     """About the bytes of the function."""
-    return 150 + (tile.chunk // TOGETHER) * (8 + 16 * tile.positions // 2) + 44 * tile.positions
+    pairs = tile.positions // 2
+    return 150 + tile.chunk * (4 + 4 * pairs) + tile.chunk // tile.together * 8 * pairs + 44 * tile.positions

@@ -70,7 +70,7 @@ def _enter() -> Lines:
         "lsrs r7, r7, #3",
         f"str r7, [sp, #{_SIZE}]",
         "movs r3, r4",
-        f"subs r6, r6, #1",
+        "subs r6, r6, #1",
         "lsls r6, r6, #29",
         "lsrs r6, r6, #29",
         "adds r6, r6, #1",
@@ -104,7 +104,7 @@ def _loop(vector: Vector) -> Lines:
 
 def _finish(vector: Vector) -> Lines:
     """The last sums of the block are the ones that count; r7 walks over them, r6 over y."""
-    kinked = vector.levels.kink is not None
+    split = vector.levels.split is not None
     return [
         "mov r0, r8",
         "mov r1, r9",
@@ -126,10 +126,10 @@ def _finish(vector: Vector) -> Lines:
         f"ldr r6, [sp, #{_Y}]",
         "3:",
         f"ldr r5, [sp, #{_C}]",
-        f"ldmia r5!, {{r0, r1, r2, r4}}",
+        "ldmia r5!, {r0, r1, r2, r4}",
         "mov r12, r1",
         "mov lr, r2",
-        *(["ldmia r5!, {r1}", f"str r1, [sp, #{_DELTA}]"] if kinked else []),
+        *(["ldmia r5!, {r1}", f"str r1, [sp, #{_DELTA}]"] if split else []),
         f"str r5, [sp, #{_C}]",
         "lsrs r3, r4, #16",
         "lsrs r5, r4, #8",
