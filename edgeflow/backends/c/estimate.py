@@ -20,6 +20,8 @@ from edgeflow.backends.c.mve import cost as mve
 from edgeflow.backends.c.objects import Kind
 from edgeflow.backends.c.plan import groups_of, plan_memory
 from edgeflow.backends.c.rows import InterpolatedSoftmaxKernel, RowKernel, SoftmaxKernel
+from edgeflow.backends.c.v6m import work
+from edgeflow.backends.c.v6m.layers import ProductKernel, ThumbDepthwiseKernel
 from edgeflow.backends.c.windows import Geometry, TotalKernel, WindowKernel
 from edgeflow.backends.protocol import Remedy
 from edgeflow.board import McuBoard
@@ -77,6 +79,8 @@ def _step_code(kernel: Kernel, cost: CoreCost) -> int:
             return DSP.code_per_layer
         case mve.ProductKernel() | mve.ColumnsKernel() | mve.TotalKernel():
             return mve.code(kernel)
+        case ProductKernel() | ThumbDepthwiseKernel():
+            return work.code(kernel)
         case WindowKernel():
             return cost.code_per_window_step
         case DenseKernel():
@@ -107,6 +111,8 @@ def _ram(emitted: Emitted, arena: int, cost: CoreCost, stack: int) -> int:
 def _dsp_stack(kernel: Kernel) -> int:
     if isinstance(kernel, mve.VectorKernel):
         return mve.stack(kernel)
+    if isinstance(kernel, ProductKernel | ThumbDepthwiseKernel):
+        return work.stack(kernel)
     if not isinstance(kernel, TileKernel | DepthwiseKernel | DspDenseKernel):
         return 0
     return DSP.stack if kernel.by_rows is None else DSP.stack_window
@@ -125,6 +131,8 @@ def _instructions(kernel: Kernel, step: Step, graph: Graph, cost: CoreCost) -> f
         return cost.per_call + _dsp(kernel)
     if isinstance(kernel, mve.VectorKernel):
         return cost.per_call + mve.work(kernel)
+    if isinstance(kernel, ProductKernel | ThumbDepthwiseKernel):
+        return cost.per_call + work.instructions(kernel, cost)
     if isinstance(kernel, MoveKernel):
         return cost.per_call + _moved(kernel, cost)
     return (

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import cast
 
 import numpy as np
@@ -23,7 +24,7 @@ from edgeflow.ops.conv import Conv
 from edgeflow.ops.dense import Dense
 from edgeflow.ops.requant import Requant
 
-_MOST_SCRATCH = 6144
+_MOST_SCRATCH = 4096
 """Bytes of scratch that a convolution may ask for."""
 _FEW_COLUMNS = 16
 """Rows of fewer positions are made several at a time, so that fewer positions are left over from tiles of four."""
@@ -36,7 +37,8 @@ _PRODUCT = Shared("v6m_product_t", PRODUCT, 0)
 class ProductKernel(Kernel):
     """A convolution of gathered positions, or (without a geometry) a fully connected layer of `rows` vectors.
 
-    `functions` by the number of positions. `run` values of a position lie side by side in a row of the input.
+    `functions` by the number of positions, with their `tiles`, or the one `vector`. `direct`: the values of a position
+    lie side by side.
     """
 
     functions: dict[int, str]
@@ -48,7 +50,10 @@ class ProductKernel(Kernel):
     size: int
     center: int
     geometry: Geometry | None = None
+    tiles: Mapping[int, Tile] = field(default_factory=dict[int, Tile])
+    vector: Vector | None = None
     pair: str = ""
+    direct: bool = False
     pad_value: int = 0
     rows: int = 1
 
@@ -158,7 +163,9 @@ def _convolution(
         size=BLOCK * words,
         center=center,
         geometry=geometry,
+        tiles=tiles,
         pair=pair.name,
+        direct=_direct(geometry),
         pad_value=op.pad_value,
     )
 
@@ -252,6 +259,7 @@ def make_dense(
         outputs=outputs,
         size=BLOCK * values,
         center=vector.EXCESS,
+        vector=own,
         rows=node.type.size // outputs,
     )
 
