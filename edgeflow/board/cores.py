@@ -57,7 +57,7 @@ class Core(enum.Enum):
 
     @property
     def has_mve(self) -> bool:
-        """Whether it has the integer vector instructions of Armv8.1-M (Helium): a Cortex-M55 counts as one with them."""
+        """Whether it has the vector instructions of Armv8.1-M (Helium): a Cortex-M55 counts as one with them."""
         return self is Core.CORTEX_M55
 
     @property

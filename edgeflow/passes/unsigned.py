@@ -1,4 +1,4 @@
-"""Narrow tensors between ops all unsigned, so that zero points and padding of TFLite's models become 0; or all signed."""
+"""Narrow tensors between ops made unsigned, so that zero points and padding of TFLite's models become 0; or signed."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from edgeflow.ops.requant import Requant
 from edgeflow.ops.sumpool import SumPool
 from edgeflow.ops.threshold import Threshold
 from edgeflow.ops.upsample import Upsample
-from edgeflow.passes.unsigned import unsigned
+from edgeflow.passes.unsigned import signed, unsigned
 from edgeflow.semantics.builder import GraphBuilder
 from tests.graphs import UNIT, random_graph
 from tests.passes.graphs import chain, random_redundant_graph, requant
@@ -45,6 +45,25 @@ def checked(graph: Graph, seed: int = 0) -> Graph:
 @given(st.integers(0, 1 << 30), st.booleans())
 def test_every_output_stays(seed: int, redundant: bool) -> None:
     checked((random_redundant_graph if redundant else random_graph)(seed), seed)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 1 << 30), st.booleans())
+def test_every_output_stays_where_bytes_become_signed(seed: int, redundant: bool) -> None:
+    graph = (random_redundant_graph if redundant else random_graph)(seed)
+    found = signed(graph)
+    assert_equal(graph, found, seed)
+    assert signed(found) is found
+
+
+def test_unsigned_bytes_become_signed_and_smaller_ones_stay(data: Path) -> None:
+    graph = load_tflite(data / "models" / "kws_ref_model.tflite")
+    assert signed(graph) is graph
+    back = signed(unsigned(graph))
+    assert [node.type for node in back.nodes if node.type.bits <= 8] == [
+        node.type for node in graph.nodes if node.type.bits <= 8
+    ]
+    assert_equal(graph, back, 1)
 
 
 @pytest.mark.slow

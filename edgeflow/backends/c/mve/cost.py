@@ -7,7 +7,6 @@ from edgeflow.backends.c.mve.finish import Finish
 from edgeflow.backends.c.mve.layers import ColumnsKernel, ProductKernel
 from edgeflow.backends.c.mve.product import GROUP, LANES
 from edgeflow.backends.c.mve.total import TotalKernel
-from edgeflow.backends.c.windows import Geometry
 
 VectorKernel = ProductKernel | ColumnsKernel | TotalKernel
 """Every kernel of this package."""
@@ -36,10 +35,10 @@ def work(kernel: VectorKernel) -> float:
 def code(kernel: VectorKernel) -> int:
     """Bytes of the layer's own function."""
     match kernel:
-        case ProductKernel(geometry=None):
-            return 60 if kernel.copies else 16
-        case ProductKernel(geometry=Geometry() as shape):
-            return 110 + 90 * shape.above + 100 * shape.beside
+        case ProductKernel():
+            shape = kernel.geometry
+            dense = 60 if kernel.copies else 16
+            return dense if shape is None else 110 + 90 * shape.above + 100 * shape.beside
         case ColumnsKernel():
             return 16
         case TotalKernel():
@@ -49,10 +48,9 @@ def code(kernel: VectorKernel) -> int:
 def stack(kernel: VectorKernel) -> int:
     """Bytes of stack of a call, the function that drives the calls included."""
     match kernel:
-        case ProductKernel(geometry=None):
-            return 64 + 32 * kernel.finish.bounded
-        case ProductKernel(geometry=Geometry() as shape):
-            return 110 + 50 * shape.padded + 32 * kernel.finish.bounded
+        case ProductKernel():
+            shape = kernel.geometry
+            return (64 if shape is None else 110 + 50 * shape.padded) + 32 * kernel.finish.bounded
         case ColumnsKernel():
             return 228 + 4 * kernel.shape.taps
         case TotalKernel():

@@ -34,7 +34,11 @@ def assert_within_bands(graph: Graph, folder: Path) -> None:
     assert guess["RAM"] == pytest.approx(found["static RAM"] + found["stack"], rel=RAM_BAND)
 
 
-@pytest.mark.parametrize("name", GRAPHS)
+QUICK = {"QKeras CNN", "quantized mobile"}
+NAMES = [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in GRAPHS]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_networks_hold_within_their_bands(name: str, tmp_path: Path, need_tool: NeedTool) -> None:
     need_tool("arm-none-eabi-gcc")
     need_tool("qemu-system-arm")

@@ -12,6 +12,7 @@ from edgeflow.artifacts import fill
 from edgeflow.backends.c.backend import CBackend, COptions
 from edgeflow.backends.c.emit import emit_model
 from edgeflow.backends.c.mve.layers import ColumnsKernel, ProductKernel
+from edgeflow.backends.c.mve.total import TotalKernel
 from edgeflow.backends.c.simulate import simulate
 from edgeflow.backends.protocol import Artefact, Run
 from edgeflow.board import Core, McuBoard, load_board
@@ -21,6 +22,7 @@ from edgeflow.ops.conv import Conv
 from edgeflow.ops.dense import Dense
 from edgeflow.ops.requant import Requant, Rounding, Stage
 from edgeflow.ops.reshape import Reshape
+from edgeflow.ops.sumpool import SumPool
 from edgeflow.semantics.builder import GraphBuilder
 from edgeflow.semantics.interpret import interpret
 from tests.conftest import NeedTool
@@ -79,6 +81,19 @@ CASES = {
     ),
     "depthwise 1x1": Case((3, 3, 33), 33, (1, 1), (1, 1), ((0, 0), (0, 0)), depthwise=True, form="half even"),
 }
+
+QUICK = {
+    "pointwise",
+    "3x3 same, unsigned input",
+    "10x4 first layer",
+    "one stage with a multiplier",
+    "17 vectors",
+    "12 vectors, bounded",
+    "depthwise 3x3, stride 2",
+    "depthwise 5x5",
+}
+"""Every kind of code once; the others are behind the marker."""
+NAMES = [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in CASES]
 
 
 def requant(form: str, channels: int, reach: int, rng: np.random.Generator) -> Requant:
@@ -142,7 +157,7 @@ def assert_exact(graph: Graph, inputs: dict[str, IntArray], run: Run) -> None:
         np.testing.assert_array_equal(run.outputs[name], values)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", NAMES)
 def test_layers_are_exact_and_clean_under_the_sanitizers(name: str, tmp_path: Path, need_tool: NeedTool) -> None:
     need_tool("gcc")
     graph = graph_of(CASES[name], 1)
@@ -154,10 +169,71 @@ def test_layers_are_exact_and_clean_under_the_sanitizers(name: str, tmp_path: Pa
     assert_exact(graph, inputs, run_c(graph, inputs, tmp_path, "host-sanitized"))
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", NAMES)
 def test_layers_are_exact_in_assembly(name: str, tmp_path: Path, need_tool: NeedTool) -> None:
     need_tool("arm-none-eabi-gcc")
     need_tool("qemu-system-arm")
     graph = graph_of(CASES[name], 3)
     inputs = extreme_inputs(graph, 4)
     assert_exact(graph, inputs, run_c(graph, inputs, tmp_path, "qemu"))
+
+
+def totals(shape: Sizes, lo: int) -> Graph:
+    """A sum over all positions of what a layer makes, or of the input itself."""
+    builder = GraphBuilder("net")
+    at = builder.input("x", TensorType(shape, lo, lo + 255), UNIT)
+    window = shape[:-1]
+    op = SumPool(window, window, ((0, 0),) * len(window))
+    builder.output("y", builder.add(op, (at,), UNIT, "sum"))
+    return builder.finish()
+
+
+TOTALS = {
+    "16 bits": ((5, 5, 19), -128),
+    "32 bits": ((20, 15, 7), -128),
+    "unsigned": ((4, 9, 16), 0),
+    "one axis": ((30, 5), -128),
+}
+
+
+@pytest.mark.parametrize("runner", ["host-sanitized", "qemu"])
+@pytest.mark.parametrize("name", TOTALS)
+def test_sums_over_all_positions_are_exact(name: str, runner: str, tmp_path: Path, need_tool: NeedTool) -> None:
+    for tool in ("gcc",) if runner != "qemu" else ("arm-none-eabi-gcc", "qemu-system-arm"):
+        need_tool(tool)
+    graph = totals(*TOTALS[name])
+    assert [type(one) for one in emit_model(graph, core=Core.CORTEX_M55).kernels] == [TotalKernel]
+    inputs = extreme_inputs(graph, 5)
+    assert_exact(graph, inputs, run_c(graph, inputs, tmp_path, runner))
+
+
+def test_only_a_core_with_the_instructions_gets_them() -> None:
+    graph = graph_of(CASES["3x3 same"], 1)
+    assert "__ARM_FEATURE_MVE" not in emit_model(graph, core=Core.CORTEX_M33).source
+
+
+def test_layers_alike_share_their_functions() -> None:
+    builder = GraphBuilder("twice")
+    at = builder.input("x", TensorType((5, 5, 16), -128, 127), UNIT)
+    rng = np.random.default_rng(1)
+    for name in ("first", "second"):
+        weight = frozen_array(rng.integers(-127, 128, (1, 1, 16, 16)))
+        op = Conv(weight, frozen_array([0] * 16), (1, 1), ((0, 0), (0, 0)), (1, 1), 1)
+        at = builder.add(op, (at,), UNIT, name)
+        at = builder.add(requant("relu", 16, 127 * 90 * 16, rng), (at,), UNIT, name)
+    builder.output("y", at)
+    first, second = emit_model(builder.finish(), core=Core.CORTEX_M55).kernels
+    assert isinstance(first, ProductKernel)
+    assert isinstance(second, ProductKernel)
+    assert first.functions == second.functions
+    assert first.shared == second.shared
+
+
+def test_wider_values_are_left_to_plain_c() -> None:
+    builder = GraphBuilder("wide")
+    at = builder.input("x", TensorType((20,), -(1 << 14), (1 << 14) - 1), UNIT)
+    weight = frozen_array(np.random.default_rng(1).integers(-127, 128, (20, 4)))
+    at = builder.add(Dense(weight, frozen_array([0] * 4)), (at,), UNIT, "dense")
+    builder.output("y", builder.add(requant("relu", 4, 1 << 25, np.random.default_rng(2)), (at,), UNIT, "dense"))
+    (kernel,) = emit_model(builder.finish(), core=Core.CORTEX_M55).kernels
+    assert not isinstance(kernel, ProductKernel)
