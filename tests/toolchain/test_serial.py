@@ -107,9 +107,12 @@ def test_what_went_wrong_three_times_is_told(script: Script, fault: Fault) -> No
 
 
 def test_a_board_that_is_unplugged_is_told() -> None:
-    with Peer(lambda frame, number: None) as peer, SerialPort(peer.device, 115200) as port:
-        with pytest.raises(Disconnected) as raised:
-            Link(port, 16).ask("H", b"", 3, 2)
+    with (
+        Peer(lambda frame, number: None) as peer,
+        SerialPort(peer.device, 115200) as port,
+        pytest.raises(Disconnected) as raised,
+    ):
+        Link(port, 16).ask("H", b"", 3, 2)
     assert str(raised.value) == f"{peer.device}: the serial port is gone\n  fix: plug the board in, and run it again"
 
 
