@@ -223,7 +223,8 @@ def verify_artefact(
 ) -> Conformance:
     """Builds and runs an artefact with every runner (or those named) on the vectors, and compares all outputs.
 
-    Last, where a board is attached, the same on that board; the name BOARD alone among the runners is only that.
+    Where a board is attached, the same on that board: first, since it may not be ready, and listed last. The name
+    BOARD among the runners stands for it.
     Raises EdgeflowError for unfitting vectors, MissingTool, ToolFailed, DoesNotFit.
     """
     backend = backend_named(artefact.backend)
@@ -237,6 +238,10 @@ def verify_artefact(
     found = [compare_model(artefact, vectors, inputs, meant, told)]
     skipped: list[str] = []
     adapted = None if graph is source else adaptation(source, graph, meant, expected)
+    on_board: list[Comparison] = []
+    if attached is not None:
+        told(BOARD_TITLE.format(attached.device))
+        on_board.append(compare_board(artefact, backend, inputs, expected, attached))
     for runner, title in chosen:
         told(title)
         try:
@@ -253,9 +258,7 @@ def verify_artefact(
         if one.first:
             one = replace(one, first=locate(artefact, runner, inputs, one.first))
         found.append(replace(one, resources=measured))
-    if attached is not None:
-        told(BOARD_TITLE.format(attached.device))
-        found.append(compare_board(artefact, backend, inputs, expected, attached))
+    found += on_board
     return Conformance(
         _batch(expected),
         tuple(found),

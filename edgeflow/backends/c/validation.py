@@ -15,7 +15,7 @@ VERSION = 1
 BAUD = 115200
 FOLDER = "validation"
 
-_DRIVERS = {
+DRIVERS = {
     "STM32F446RE": "port_stm32f446",
     "STM32F103C8": "port_stm32f103",
     "nRF52833": "port_nrf52833",
@@ -44,7 +44,7 @@ def validation_files(emitted: Emitted, board: McuBoard) -> dict[str, str]:
         identity=[f"0x{byte:02x}" for byte in identity(emitted)],
         crc_table=[f"0x{word:08x}u" for word in _crc_table()],
     )
-    driver = _DRIVERS.get(board.chip, "port_yours")
+    driver = DRIVERS.get(board.chip, "port_yours")
     files = {
         "main.c": main,
         "port.c": render(f"firmware/validation/{driver}.c.j2", **shared),

@@ -19,7 +19,7 @@ from edgeflow.backends.artefact import load_artefact, package
 from edgeflow.backends.c.backend import CBackend, COptions
 from edgeflow.backends.c.emit import emit_model
 from edgeflow.backends.c.firmware import COMPILE_FLAGS
-from edgeflow.backends.c.validation import VERSION, identity
+from edgeflow.backends.c.validation import DRIVERS, VERSION, identity
 from edgeflow.backends.protocol import Artefact, Attached
 from edgeflow.board import Core, McuBoard, load_board
 from edgeflow.conformance import compare_board, graph_inputs
@@ -29,7 +29,7 @@ from edgeflow.pipeline import open_graph
 from edgeflow.semantics.interpret import interpret
 from edgeflow.toolchain.gcc import compile_object
 from edgeflow.toolchain.process import Limits, run
-from edgeflow.toolchain.qemu import ICOUNT_SHIFT
+from edgeflow.toolchain.qemu import ICOUNT_SHIFT, MACHINES
 from edgeflow.toolchain.serial_link import Frame, encode
 from edgeflow.toolchain.serial_port import SerialPort
 from edgeflow.vectors import read_vectors
@@ -435,3 +435,20 @@ def test_another_backend_has_no_such_firmware(edgeflow: Command, student: Path, 
         2,
         "error: backend tflm has no firmware for --port\n  fix: build with --backend c\n",
     )
+
+
+def test_the_page_names_every_serial_port_and_the_machines(root: Path) -> None:
+    page = (root / "docs" / "validate-on-your-board.md").read_text()
+    rows = re.findall(r"^\| (\w+) \| U\w+ \|", page, flags=re.MULTILINE)
+    assert rows[1:] == list(DRIVERS)
+    assert set(re.findall(r"mps\d-an\d+", page)) == set(MACHINES)
+
+
+def test_what_the_page_quotes_is_what_the_code_says(root: Path) -> None:
+    page = (root / "docs" / "validate-on-your-board.md").read_text()
+    code = "".join(
+        (root / "edgeflow" / name).read_text() for name in ("toolchain/serial_port.py", "backends/c/validation_host.py")
+    )
+    said = re.findall(r"^\| ([^|]+) \|", page.split("## When it does not work")[1], flags=re.MULTILINE)[1:]
+    assert len(said) == 9
+    assert [one for one in said if one not in code] == []
