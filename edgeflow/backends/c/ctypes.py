@@ -77,6 +77,15 @@ class Table:
         return [", ".join(flat[start : start + width]) for start in range(0, len(flat), width)]
 
 
+@dataclass(frozen=True)
+class Record:
+    """A constant structure in the generated source: its C type, and the initializer of each field."""
+
+    name: str
+    ctype: str
+    fields: tuple[str, ...]
+
+
 def table(name: str, values: IntArray) -> Table:
     """A table in the narrowest type that holds its values and that C converts to a signed int.
 

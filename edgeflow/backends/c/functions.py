@@ -12,7 +12,7 @@ from edgeflow.render import render
 
 @dataclass(frozen=True)
 class Parameter:
-    """A table that a shared function takes: its C type, and the name that it has inside."""
+    """A table or a record that a shared function takes: its C type, and the name that it has inside."""
 
     ctype: str
     name: str
@@ -32,8 +32,8 @@ class Function:
         return self.kernels[0].name
 
     def tables(self, kernel: Kernel) -> tuple[str, ...]:
-        """What a call for one of the layers passes: a name for each parameter."""
-        return tuple(one.name for one in kernel.tables) if self.parameters else ()
+        """What a call for one of the layers passes: an expression for each parameter."""
+        return tuple(one.expression for one in _operands(kernel)) if self.parameters else ()
 
 
 def functions_of(kernels: Sequence[Kernel]) -> Mapping[str, Function]:
@@ -61,8 +61,31 @@ def _likeness(kernel: Kernel) -> object:
     return operands, kernel.by_rows, kernel.scratch > 0, _parameters(kernel), _with_parameters(kernel)
 
 
+@dataclass(frozen=True)
+class _Operand:
+    """A table or a record that the function of a layer names itself, as C has it, and the parameter for it."""
+
+    expression: str
+    parameter: Parameter
+
+
+def _operands(kernel: Kernel) -> tuple[_Operand, ...]:
+    body = _body(kernel)
+    tables = [(one.name, one.ctype.name, one.name) for one in kernel.tables]
+    records = [(f"&{one.name}", one.ctype, one.name) for one in kernel.records]
+    return tuple(
+        _Operand(expression, Parameter(ctype, f"own_{name.removeprefix(kernel.name + '_')}"))
+        for expression, ctype, name in (*tables, *records)
+        if _named(expression).search(body)
+    )
+
+
+def _named(expression: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<!\w){re.escape(expression)}\b")
+
+
 def _parameters(kernel: Kernel) -> tuple[Parameter, ...]:
-    return tuple(Parameter(one.ctype.name, f"own_{one.name.removeprefix(kernel.name + '_')}") for one in kernel.tables)
+    return tuple(one.parameter for one in _operands(kernel))
 
 
 def _body(kernel: Kernel) -> str:
@@ -70,8 +93,8 @@ def _body(kernel: Kernel) -> str:
 
 
 def _with_parameters(kernel: Kernel) -> str:
-    """The body with its tables under their parameters' names."""
+    """The body with its tables and records under their parameters' names."""
     body = _body(kernel)
-    for table, parameter in zip(kernel.tables, _parameters(kernel), strict=True):
-        body = re.sub(rf"\b{re.escape(table.name)}\b", parameter.name, body)
+    for one in _operands(kernel):
+        body = _named(one.expression).sub(one.parameter.name, body)
     return body

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from edgeflow.backends.c.ctypes import INT64, CType, Table, literal, table, working_type
+from edgeflow.backends.c.ctypes import INT64, CType, Record, Table, literal, table, working_type
 from edgeflow.backends.c.epilogue import POINTWISE, Epilogue, write_epilogue
 from edgeflow.backends.c.flow import Reuse, Window
 from edgeflow.backends.c.lower import Buffer, Lowered, Step
@@ -69,6 +69,7 @@ class Kernel:
     acc: str = "int32_t"
     epilogue: Epilogue | None = None
     own_tables: tuple[Table, ...] = ()
+    records: tuple[Record, ...] = ()
     uses_string: bool = False
     by_rows: RowForm | None = None
     reuse: Reuse = Reuse.NEVER

@@ -8,7 +8,7 @@ from typing import cast
 
 import numpy as np
 
-from edgeflow.backends.c.ctypes import UINT32, Table, table
+from edgeflow.backends.c.ctypes import UINT32, Record, Table, table
 from edgeflow.backends.c.flow import Reuse
 from edgeflow.backends.c.kernel import Context, Kernel, RowForm, Shared
 from edgeflow.backends.c.lower import Buffer, Step
@@ -42,12 +42,9 @@ class ProductKernel(Kernel):
     """
 
     functions: dict[int, str]
-    weight: Table
-    constants: Table
     values: int
     words: int
     outputs: int
-    size: int
     center: int
     geometry: Geometry | None = None
     tiles: Mapping[int, Tile] = field(default_factory=dict[int, Tile])
@@ -68,8 +65,6 @@ class ThumbDepthwiseKernel(Kernel):
     """A depthwise convolution that makes `positions` results of a row at a time, from `columns` of the input."""
 
     function: str
-    weight: Table
-    constants: Table
     geometry: Geometry
     positions: int
     columns: int
@@ -142,6 +137,7 @@ def _convolution(
             weight := table(f"{name}_weight", packed),
             constants := layer.constants(name, tile.addends(layer.weights, shape, center)),
         ),
+        records=(_record(name, weight, constants, geometry.out_c, BLOCK * words),),
         by_rows=RowForm((geometry.rows,), group, _reuse(geometry)),
         scratch=scratch,
         shared=(
@@ -155,12 +151,9 @@ def _convolution(
         ),
         uses_string=True,
         functions=functions,
-        weight=weight,
-        constants=constants,
         values=values,
         words=words,
         outputs=geometry.out_c,
-        size=BLOCK * words,
         center=center,
         geometry=geometry,
         tiles=tiles,
@@ -198,6 +191,7 @@ def _depthwise(
         inputs=inputs,
         y=y,
         own_tables=(weight, constants),
+        records=(_record(name, weight, constants, geometry.out_c, columns * geometry.in_c),),
         by_rows=RowForm((geometry.rows,)),
         scratch=scratch,
         shared=(
@@ -207,13 +201,16 @@ def _depthwise(
         ),
         uses_string=True,
         function=function,
-        weight=weight,
-        constants=constants,
         geometry=geometry,
         positions=positions,
         columns=columns,
         pad_value=op.pad_value,
     )
+
+
+def _record(name: str, weight: Table, constants: Table, outputs: int, size: int) -> Record:
+    """What the assembly of a layer reads."""
+    return Record(f"{name}_product", "v6m_product_t", (weight.name, constants.name, str(outputs), str(size)))
 
 
 def _overlaps(geometry: Geometry, positions: int, columns: int) -> bool:
@@ -246,18 +243,16 @@ def make_dense(
             weight := table(f"{name}_weight", vector.pack(layer.weights)),
             constants := layer.constants(name, _nothing(outputs)),
         ),
+        records=(_record(name, weight, constants, outputs, BLOCK * values),),
         shared=(
             _PRODUCT,
             finisher,
             Shared(function, vector.source(function, finisher.name, own), vector.code_size(own)),
         ),
         functions={1: function},
-        weight=weight,
-        constants=constants,
         values=values,
         words=values,
         outputs=outputs,
-        size=BLOCK * values,
         center=vector.EXCESS,
         vector=own,
         rows=node.type.size // outputs,
