@@ -40,6 +40,7 @@ class Case:
     depthwise: bool = False
     lo: int = 0
     form: str = "relu"
+    dilation: Sizes = ()
 
 
 CASES = {
@@ -50,6 +51,13 @@ CASES = {
     "3x3 same, signed input": Case((6, 5, 3), 5, (3, 3), (1, 1), ((1, 1), (1, 1)), -7, lo=-128, form="zero point"),
     "3x3 valid, one output": Case((7, 13, 3), 1, (3, 3), (2, 2), ((0, 0), (0, 0)), form="power of two"),
     "10x4 first layer": Case((20, 10, 1), 8, (10, 4), (2, 2), ((4, 5), (1, 1)), 83, lo=-128),
+    "3x3 valid, whole words": Case((7, 6, 4), 6, (3, 3), (1, 1), ((0, 0), (0, 0))),
+    "3x3 same, rows too long to be copied": Case((5, 20, 8), 5, (3, 3), (1, 1), ((1, 1), (1, 1)), 7),
+    "3x3 same, long rows, no whole words": Case((4, 25, 3), 4, (3, 3), (2, 2), ((1, 1), (0, 1))),
+    "padded above alone": Case((6, 20, 4), 4, (3, 2), (1, 1), ((1, 1), (0, 0)), 9),
+    "padded above alone, no whole words": Case((6, 23, 3), 4, (3, 1), (2, 1), ((2, 1), (0, 0)), 9),
+    "rows apart": Case((9, 7, 1), 4, (3, 4), (1, 1), ((2, 2), (1, 2)), 3, dilation=(2, 1)),
+    "long rows apart": Case((9, 20, 4), 4, (3, 2), (1, 1), ((2, 1), (1, 0)), 3, dilation=(2, 1)),
     "half to even": Case((5, 9, 4), 4, (2, 2), (1, 1), ((0, 1), (1, 0)), form="half even"),
     "one axis": Case((24, 6), 5, (5,), (2,), ((2, 2),), form="relu"),
     "one axis, one column": Case((9, 1), 3, (3,), (1,), ((0, 0),), form="zero point"),
@@ -59,6 +67,8 @@ CASES = {
     "outputs too far apart for four positions": Case((2, 4, 4), 1400, (1, 1), (1, 1), ((0, 0), (0, 0))),
     "depthwise 3x3": Case((7, 5, 8), 8, (3, 3), (1, 1), ((1, 1), (1, 1)), depthwise=True),
     "depthwise 3x3, stride 2": Case((9, 8, 4), 4, (3, 3), (2, 2), ((0, 1), (0, 1)), depthwise=True),
+    "depthwise 3x3 valid, odd rows": Case((7, 6, 4), 4, (3, 3), (1, 1), ((0, 0), (0, 0)), depthwise=True),
+    "depthwise, one row": Case((3, 6, 4), 4, (3, 3), (1, 1), ((0, 0), (1, 1)), depthwise=True),
     "depthwise, pad value": Case((5, 6, 6), 6, (3, 3), (1, 1), ((1, 1), (1, 1)), 131, depthwise=True),
     "depthwise 5x5, long rows": Case((6, 20, 5), 5, (5, 5), (1, 1), ((2, 2), (2, 2)), depthwise=True),
 }
@@ -84,7 +94,7 @@ def graph_of(case: Case, seed: int) -> Graph:
     groups = case.shape[-1] if case.depthwise else 1
     weight = rng.integers(-127, 128, (*case.window, case.shape[-1] // groups, case.outputs))
     bias = frozen_array(rng.integers(-3000, 3000, case.outputs))
-    dilation = (1,) * len(case.window)
+    dilation = case.dilation or (1,) * len(case.window)
     op = Conv(frozen_array(weight), bias, case.strides, case.pads, dilation, groups, case.pad_value)
     at = builder.add(op, (at,), UNIT, "conv")
     at = builder.add(requant(case.form, case.outputs, 127 * 90 * weight[..., 0].size, rng), (at,), UNIT, "conv")
