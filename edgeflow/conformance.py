@@ -277,7 +277,7 @@ def compare_board(
     if not isinstance(backend, Attachable):
         raise EdgeflowError(f"backend {backend.name} has no firmware for --port", fix="build with --backend c")
     done = backend.ask_board(artefact, inputs, attached)
-    one = compare(artefact.graph, BOARD, BOARD_TITLE.format(attached.device), expected, done.outputs)
+    one = compare(artefact.graph, BOARD, done.title or BOARD_TITLE.format(attached.device), expected, done.outputs)
     return replace(one, resources=done.resources)
 
 

@@ -56,11 +56,15 @@ class Program:
 
 @dataclass(frozen=True)
 class Run:
-    """What a program answered: outputs and states by name (batch axis first), and figures only running can tell."""
+    """What a program answered: outputs and states by name (batch axis first), and figures only running can tell.
+
+    `title` says where it ran, if only running can tell that too.
+    """
 
     outputs: Mapping[str, IntArray]
     resources: tuple[Resource, ...] = ()
     states: Mapping[str, IntArray] | None = None
+    title: str | None = None
 
 
 def _untold(_done: int, _of: int) -> None:

@@ -187,7 +187,9 @@ class CBackend:
         expected = Expected(identity(emitted), size, outputs, len(emitted.kernels))
         samples = [packed[start : start + size] for start in range(0, len(packed), size)]
         answered = run_on_board(attached, expected, samples)
-        return Run(_unpack(emitted, graph, answered.outputs, batch), _board_resources(emitted, answered, attached))
+        title = f"C under QEMU at {attached.device}" if answered.emulated else None
+        figures = _board_resources(emitted, answered, attached)
+        return Run(_unpack(emitted, graph, answered.outputs, batch), figures, title=title)
 
     def _emitted(self, artefact: Artefact) -> Emitted:
         options = cast(COptions, artefact.options)
@@ -219,11 +221,14 @@ def _run_resources(figures: qemu.Figures, board: McuBoard) -> tuple[Resource, ..
 
 def _board_resources(emitted: Emitted, answered: Answered, attached: Attached) -> tuple[Resource, ...]:
     """Mean and most cycles of an inference, mean cycles of each layer in order, and the stack."""
-    where = f"on the board at {attached.device}"
+    where = f"{'under QEMU' if answered.emulated else 'on the board'} at {attached.device}"
     stack = Resource("stack on the board", answered.stack, Unit.BYTES, Source(SourceKind.MEASURED, f"painted, {where}"))
     if answered.counter is None:
         return (stack,)
-    counted = Source(SourceKind.MEASURED, f"{where}, {answered.counter}, mean of {len(answered.cycles)} samples")
+    how = f"{where}, {answered.counter}, mean of {len(answered.cycles)} samples"
+    counted = Source(SourceKind.MEASURED, how)
+    if answered.emulated:
+        counted = Source(SourceKind.UNVERIFIED, f"{how}; an emulator's time, no cycles of a processor")
     totals, means = answered.cycles.sum(axis=1), answered.cycles.mean(axis=0)
     layers = (
         Resource("cycles", float(mean), Unit.CYCLES, counted, layer=kernel.layer)

@@ -56,11 +56,11 @@ def validation_files(emitted: Emitted, board: McuBoard) -> dict[str, str]:
     return {f"{FOLDER}/{name}": text for name, text in files.items()}
 
 
-def images(board: McuBoard) -> tuple[tuple[str, str, str, bool], ...]:
-    """What CMake can build of it: name, source of the serial port, linker script, whether it has a boot stage."""
-    found = [("validation", "port.c", "memory.ld", board.boot is Boot.RP2040_BOOT2)]
+def images(board: McuBoard) -> tuple[tuple[str, str, str, bool, bool], ...]:
+    """What CMake can build of it: name, source of the serial port, linker script, has a boot stage, is for QEMU."""
+    found = [("validation", "port.c", "memory.ld", board.boot is Boot.RP2040_BOOT2, False)]
     if board.core.qemu_machine in MACHINES and MACHINES[board.core.qemu_machine].uart:
-        found.append(("validation_qemu", "port_qemu.c", "verify/qemu.ld", False))
+        found.append(("validation_qemu", "port_qemu.c", "verify/qemu.ld", False, True))
     return tuple(found)
 
 

@@ -16,7 +16,7 @@ from edgeflow.ir.types import IntArray
 from edgeflow.toolchain.serial_link import Fault, Link, NoAnswer
 from edgeflow.toolchain.serial_port import Disconnected, SerialPort
 
-_HELLO = struct.Struct("<BB2xIII64s")
+_HELLO = struct.Struct("<BBBxIII64s")
 _DIGEST = 32
 _HELLO_SECONDS, _FIRST_SECONDS, _LEAST_SECONDS = 2.0, 120.0, 5.0
 """Patience with a greeting; with the first inference; with any later one, or four times the first's duration."""
@@ -39,12 +39,14 @@ class Answered:
     """What a board answered: raw outputs of every sample, cycles by sample and layer, the stack's bytes.
 
     `counter` names what counted the cycles; a count of 2**32 - 1 stands for anything longer. None: no counter.
-    `retries` counts the transfers that had to be repeated.
+    `emulated`: an emulator stands in for the board, and the cycles are its time. `retries` counts the transfers that
+    had to be repeated.
     """
 
     outputs: bytes
     cycles: IntArray
     counter: str | None
+    emulated: bool
     stack: int
     retries: int
 
@@ -57,7 +59,7 @@ def run_on_board(attached: Attached, expected: Expected, samples: Sequence[bytes
     longest = max(expected.inputs, expected.outputs + 4 * expected.layers, _HELLO.size)
     with SerialPort(attached.device, attached.baud) as port:
         link = Link(port, longest)
-        counter = _greet(link, attached, expected)
+        counter, emulated = _greet(link, attached, expected)
         outputs: list[bytes] = []
         cycles: list[IntArray] = []
         patience = _FIRST_SECONDS * attached.patience
@@ -71,11 +73,11 @@ def run_on_board(attached: Attached, expected: Expected, samples: Sequence[bytes
             outputs.append(found[: expected.outputs])
             cycles.append(np.frombuffer(found, dtype="<u4", offset=expected.outputs).astype(np.int64))
         (stack,) = struct.unpack("<I", _asked(link, "S", b"", 4, patience, attached, "the stack's measure"))
-    return Answered(b"".join(outputs), np.array(cycles), counter, stack, link.retries)
+    return Answered(b"".join(outputs), np.array(cycles), counter, emulated, stack, link.retries)
 
 
-def _greet(link: Link, attached: Attached, expected: Expected) -> str | None:
-    """Which counter the board has, once it is known that the right firmware runs there."""
+def _greet(link: Link, attached: Attached, expected: Expected) -> tuple[str | None, bool]:
+    """Which counter the board has, and is it emulated, once it is known that the right firmware runs there."""
     where = attached.device
     try:
         said = link.ask("H", b"", _HELLO.size, _HELLO_SECONDS * attached.patience)
@@ -88,7 +90,7 @@ def _greet(link: Link, attached: Attached, expected: Expected) -> str | None:
             where=where,
             fix="build the folder again, and flash its build/validation.elf",
         )
-    _, counter, inputs, outputs, layers, known = _HELLO.unpack(said)
+    _, counter, emulated, inputs, outputs, layers, known = _HELLO.unpack(said)
     graph, wanted = known[:_DIGEST].hex(), expected.identity[:_DIGEST].hex()
     if graph != wanted:
         raise EdgeflowError(
@@ -102,7 +104,7 @@ def _greet(link: Link, attached: Attached, expected: Expected) -> str | None:
             where=where,
             fix=f"{fix}; where that does not help, build the folder again first",
         )
-    return _COUNTERS.get(counter, f"counter {counter}") if counter else None
+    return (_COUNTERS.get(counter, f"counter {counter}") if counter else None), bool(emulated)
 
 
 def _no_firmware(fault: Fault, attached: Attached) -> EdgeflowError:

@@ -291,6 +291,8 @@ def check_emulated(artefact: Artefact, core: Core, inputs: dict[str, IntArray], 
     assert cycles[0] / TICKS == pytest.approx(counted["instructions"], rel=0.02, abs=60)
     stack = {one.name: one.value for one in found.resources}["stack on the board"]
     assert counted["stack"] <= stack <= counted["stack"] + 64
+    assert found.title == f"C under QEMU at {device}"
+    assert str(found.resources[0].source).startswith(f"unverified: under QEMU at {device}, SysTick, mean of ")
     return cycles[0]
 
 
