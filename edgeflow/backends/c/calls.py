@@ -99,13 +99,17 @@ def calls_of(
     functions: Mapping[str, Function],
     shapes: Mapping[str, Shape],
 ) -> Calls:
-    """The calls of a plan. What runs more than once, and all between its first and last run, is a stretch."""
+    """The calls of a plan.
+
+    A stretch is what runs more than once, and all between its first and last run, and a call whose rows lie apart.
+    """
     writer = _Writer(plan, lowered, kernels, functions, shapes, 0xFFFF if plan.size < 0xFFFF else 0xFFFFFFFF)
     numbered = list(enumerate(plan.tasks()))
     parts: list[Direct | Stretch] = []
     for first, end in _ranges(plan.tasks()):
         chosen = numbered[first:end]
-        parts.append(writer.direct(*chosen[0]) if len(chosen) == 1 else writer.stretch(chosen, len(parts)))
+        alone = len(chosen) == 1 and writer.in_order(chosen[0][1])
+        parts.append(writer.direct(*chosen[0]) if alone else writer.stretch(chosen, len(parts)))
     steps = plan.schedule.flow.steps
     extents = {step.name: plan.schedule.flow.extent(step) for step in steps}
     reads = {
@@ -140,6 +144,19 @@ class _Writer:
     functions: Mapping[str, Function]
     shapes: Mapping[str, Shape]
     nowhere: int
+
+    def in_order(self, task: Task) -> bool:
+        """Whether the rows that a task reads lie one behind the other, from the place of the first row of all."""
+        kernel = self.kernels[task.step]
+        if kernel.by_rows is None:
+            return True
+        for index, one in enumerate(kernel.inputs):
+            rows, elements = self.as_read(kernel, index)
+            size = elements * one.ctype.size
+            for row in self._wanted(kernel, index, task):
+                if 0 <= row < rows and self._place(one.tensor, row, size) != self.plan.row(one.tensor) + row * size:
+                    return False
+        return True
 
     def direct(self, number: int, task: Task) -> Direct:
         kernel = self.kernels[task.step]
@@ -179,15 +196,20 @@ class _Writer:
 
     def _rows(self, kernel: Kernel, index: int, task: Task) -> list[int]:
         """The places of the rows that a task reads of an input, as many as a whole group reads."""
-        form = kernel.by_rows
+        form, buffer = kernel.by_rows, kernel.inputs[index]
         assert form is not None
-        window, buffer = form.windows[index], kernel.inputs[index]
         rows, elements = self.as_read(kernel, index)
         size = elements * buffer.ctype.size
-        first = task.first * window.stride - window.before
-        wanted = range(first, first + (task.count - 1) * window.stride + window.size)
+        wanted = self._wanted(kernel, index, task)
         found = [self._place(buffer.tensor, row, size) if 0 <= row < rows else self.nowhere for row in wanted]
         return found + [self.nowhere] * (form.reach(index) - len(found))
+
+    def _wanted(self, kernel: Kernel, index: int, task: Task) -> range:
+        """The rows that a task reads of an input, also those beside it."""
+        assert kernel.by_rows is not None
+        window = kernel.by_rows.windows[index]
+        first = task.first * window.stride - window.before
+        return range(first, first + (task.count - 1) * window.stride + window.size)
 
     def as_read(self, kernel: Kernel, index: int) -> tuple[int, int]:
         """Rows of an input, and elements of each, as the kernel sees it."""
