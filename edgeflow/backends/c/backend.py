@@ -28,7 +28,7 @@ from edgeflow.backends.protocol import (
     Runner,
     microcontroller,
 )
-from edgeflow.board import Board, Boot, McuBoard
+from edgeflow.board import Architecture, Board, Boot, McuBoard
 from edgeflow.errors import EdgeflowError, ToolFailed
 from edgeflow.ir.graph import Graph, Node
 from edgeflow.ir.types import IntArray
@@ -42,6 +42,7 @@ from edgeflow.toolchain.process import Limits, check, run
 
 _RESERVE = Source(SourceKind.MEASURED, "set by the option stack; the linker keeps it free")
 _STDERR = "runtime error"
+_NO_VALIDATION = "the validation firmware reads the counters of Arm's cores, which RISC-V has not"
 _SANITIZE = ("-fsanitize=undefined,address", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g")
 
 
@@ -79,7 +80,7 @@ class CBackend:
         return graph
 
     def check(self, graph: Graph, board: Board, options: object) -> tuple[Finding, ...]:
-        """Ops without a kernel, windows over more than two axes, and states."""
+        """Ops without a kernel, windows over more than two axes, states, and a validation firmware for RISC-V."""
         found = [
             Finding(Severity.ERROR, f"backend c cannot {what}", layer=node.layer, fix=OTHER_BACKEND)
             for node in graph.nodes
@@ -87,6 +88,8 @@ class CBackend:
         ]
         if not isinstance(board, McuBoard):
             found.append(Finding(Severity.ERROR, f"{board.name} is no microcontroller board", fix=NO_MICROCONTROLLER))
+        elif board.core.architecture is not Architecture.ARM and cast(COptions, options).validation:
+            found.append(Finding(Severity.ERROR, _NO_VALIDATION, fix="build without --set validation=true"))
         if graph.states:
             found.append(Finding(Severity.ERROR, "backend c cannot keep states yet", layer=graph.states[0].name))
         return tuple(found)

@@ -325,6 +325,17 @@ def test_the_firmware_answers_on_every_other_core(core: Core, tmp_path: Path, ne
         assert compare_board(artefact, C, inputs, expected, Attached(device)).bit_exact
 
 
+def test_riscv_is_refused_by_name() -> None:
+    found = C.check(GRAPH, load_board("longan-nano"), VALIDATED)
+    assert [(one.what, one.fix) for one in found] == [
+        (
+            "the validation firmware reads the counters of Arm's cores, which RISC-V has not",
+            "build without --set validation=true",
+        )
+    ]
+    assert C.check(GRAPH, load_board("longan-nano"), COptions()) == ()
+
+
 @pytest.mark.parametrize("name", ["nucleo-f446re", "stm32f103c8", "microbit-v2", "rpi-pico"])
 def test_the_serial_port_of_every_board_compiles_without_a_warning(
     name: str, tmp_path: Path, need_tool: NeedTool
