@@ -46,3 +46,6 @@ DEVIATIONS: Mapping[str, Deviation] = {
 
 SHIFTS = ("shiftNegativeLHS", "shiftTooManyBitsSigned")
 """What cppcheck says of the same shifts of signed integers."""
+
+IN_ASSEMBLY = ("unusedStructMember",)
+"""What cppcheck says of fields that assembly alone reads."""

@@ -454,7 +454,7 @@ def test_the_page_names_every_serial_port_and_the_machines(root: Path) -> None:
     page = (root / "docs" / "validate-on-your-board.md").read_text()
     rows = re.findall(r"^\| (\w+) \| U\w+ \|", page, flags=re.MULTILINE)
     assert rows[1:] == list(DRIVERS)
-    assert set(re.findall(r"mps\d-an\d+", page)) == set(MACHINES)
+    assert set(re.findall(r"mps\d-an\d+", page)) == {name for name, one in MACHINES.items() if one.uart}
 
 
 def test_what_the_page_quotes_is_what_the_code_says(root: Path) -> None:
