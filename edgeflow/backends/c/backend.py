@@ -15,6 +15,7 @@ from edgeflow.backends.c.estimate import estimate, latency, remedies
 from edgeflow.backends.c.firmware import COMPILE_FLAGS, firmware_files, link_flags
 from edgeflow.backends.c.kernels import KERNELS
 from edgeflow.backends.c.memory import memory_map
+from edgeflow.backends.c.optimize import Optimize
 from edgeflow.backends.c.validation import identity
 from edgeflow.backends.c.validation_host import Answered, Expected, run_on_board
 from edgeflow.backends.protocol import (
@@ -51,16 +52,26 @@ class COptions:
     """What a user may choose. `prefix` starts every public C name; `stack` is reserved in RAM, in bytes;
     with `validation` the project has the firmware for `edgeflow verify --port` too.
 
-    Raises ValueError for a stack that is no multiple of 8 from 0 to 16 MiB.
+    `optimize`: what the code shall be best at, one of `Optimize`. Raises ValueError for another word there, and for a
+    stack that is no multiple of 8 from 0 to 16 MiB.
     """
 
     prefix: str = ""
     stack: int = 512
     validation: bool = False
+    optimize: str = Optimize.BALANCED.value
 
     def __post_init__(self) -> None:
         if self.stack % 8 or not 0 <= self.stack <= 1 << 24:
             raise ValueError(f"stack is {self.stack}; it must be a multiple of 8 from 0 to 16777216 bytes")
+        known = [one.value for one in Optimize]
+        if self.optimize not in known:
+            raise ValueError(f'optimize is "{self.optimize}"; choose one of: {", ".join(known)}')
+
+    @property
+    def aim(self) -> Optimize:
+        """`optimize` as what it stands for."""
+        return Optimize(self.optimize)
 
 
 class CBackend:
@@ -96,20 +107,22 @@ class CBackend:
 
     def estimate(self, graph: Graph, board: Board, options: object) -> tuple[Resource, ...]:
         """Flash, RAM, instructions and latency, and what each layer contributes."""
-        return estimate(graph, microcontroller(board), cast(COptions, options).stack)
+        chosen = cast(COptions, options)
+        return estimate(graph, microcontroller(board), chosen.stack, chosen.aim)
 
     def remedies(self, graph: Graph, board: Board, options: object) -> tuple[Remedy, ...]:
         """What halving the costliest layers would save."""
-        return remedies(graph, microcontroller(board), cast(COptions, options).stack)
+        chosen = cast(COptions, options)
+        return remedies(graph, microcontroller(board), chosen.stack, chosen.aim)
 
     def memory(self, graph: Graph, board: Board, options: object) -> MemoryMap | None:
         """The arena, layer by layer."""
-        return memory_map(emit_model(graph, core=microcontroller(board).core))
+        return memory_map(emit_model(graph, core=microcontroller(board).core, optimize=cast(COptions, options).aim))
 
     def emit(self, graph: Graph, board: Board, options: object) -> Bundle:
         """The firmware project."""
         chosen = cast(COptions, options)
-        emitted = emit_model(graph, chosen.prefix or None, microcontroller(board).core)
+        emitted = emit_model(graph, chosen.prefix or None, microcontroller(board).core, chosen.aim)
         return Bundle(firmware_files(emitted, microcontroller(board), chosen.stack, chosen.validation))
 
     def need_tools(self, board: Board) -> None:
@@ -196,7 +209,7 @@ class CBackend:
 
     def _emitted(self, artefact: Artefact) -> Emitted:
         options = cast(COptions, artefact.options)
-        return emit_model(artefact.graph, options.prefix or None, microcontroller(artefact.board).core)
+        return emit_model(artefact.graph, options.prefix or None, microcontroller(artefact.board).core, options.aim)
 
 
 def _cannot(node: Node) -> str | None:

@@ -71,7 +71,8 @@ class DspCost:
     before, of a vector's bytes; for each value of a vector that is spread to 16 bits, for each position and each of
     its values that are gathered, for each run of values where a position has more, and more so where it may lie beside
     the input; for each value of a run that is copied, for each row that is copied with its padding, and each byte of
-    it; for each tap and each result of a depthwise function, for each result of a product.
+    it; for each tap and each result of a depthwise function, for each result of a product, and for each value whose sum
+    packed weights need. `positions`: of a tile that computes with packed weights, on average.
 
     Fitted to what `make bench-mcu` counts under QEMU; `stack` in bytes, more where there are convolutions.
     """
@@ -90,6 +91,8 @@ class DspCost:
     per_tap: float = 0.95
     per_depthwise_result: float = 5.0
     per_product_result: float = 5.5
+    per_sum: float = 0.7
+    positions: float = 3.4
     code_per_layer: int = 140
     stack: int = 90
     stack_window: int = 230

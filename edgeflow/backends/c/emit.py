@@ -7,11 +7,14 @@ from dataclasses import dataclass, replace
 
 from edgeflow.backends.c.calls import Calls, calls_of
 from edgeflow.backends.c.dsp.layers import common_shift
+from edgeflow.backends.c.dsp.packed_choice import packings
+from edgeflow.backends.c.dsp.packed_depthwise import depthwise_bits
 from edgeflow.backends.c.epilogue import helper_name
 from edgeflow.backends.c.functions import Function, functions_of
 from edgeflow.backends.c.kernel import Context, Kernel, Shared
 from edgeflow.backends.c.kernels import make_kernel
 from edgeflow.backends.c.lower import Buffer, Lowered, lower, output_key
+from edgeflow.backends.c.optimize import Optimize
 from edgeflow.backends.c.plan import Plan, flow_of, groups_of, plan_memory
 from edgeflow.backends.c.ports import Port, port_of
 from edgeflow.backends.c.rows import InterpolatedSoftmaxKernel, SoftmaxKernel
@@ -100,13 +103,18 @@ _WORDS = {
 
 
 _KEPT = 4
-_recent: dict[tuple[str, str, Core], Emitted] = {}
+_recent: dict[tuple[str, str, Core, Optimize], Emitted] = {}
 """The last models emitted: estimating, building and running ask for the same one, and its search takes time."""
 
 
-def emit_model(graph: Graph, prefix: str | None = None, core: Core = Core.CORTEX_M0PLUS) -> Emitted:
+def emit_model(
+    graph: Graph,
+    prefix: str | None = None,
+    core: Core = Core.CORTEX_M0PLUS,
+    optimize: Optimize = Optimize.BALANCED,
+) -> Emitted:
     """Lowers, plans and renders a graph for a core. `prefix` starts public C names, by default the graph's name."""
-    key = (graph_digest(graph), public_prefix(prefix or graph.name), core)
+    key = (graph_digest(graph), public_prefix(prefix or graph.name), core, optimize)
     if key not in _recent:
         found = _emit(graph, *key)
         while len(_recent) >= _KEPT:
@@ -115,12 +123,14 @@ def emit_model(graph: Graph, prefix: str | None = None, core: Core = Core.CORTEX
     return _recent[key]
 
 
-def _emit(original: Graph, digest: str, prefix: str, core: Core) -> Emitted:
+def _emit(original: Graph, digest: str, prefix: str, core: Core, optimize: Optimize) -> Emitted:
     graph = signed(original) if core.has_mve else unsigned(original)
     bounds = verify(graph)
     shapes = {tensor.name: tensor.type.shape for tensor in graph.tensors()}
     lowered = lower(graph)
-    kernels = _kernels(Context(lowered, bounds, shapes, core, common_shift(lowered.steps)))
+    shift, packed = common_shift(lowered.steps), packings(lowered.steps, optimize)
+    bits = depthwise_bits(lowered.steps, optimize)
+    kernels = _kernels(Context(lowered, bounds, shapes, core, shift, optimize, packed, bits))
     flow = flow_of(lowered, kernels, shapes, [one.name for one in graph.inputs])
     plan = plan_memory(flow, groups_of(kernels))
     kernels = tuple(_widened(kernel, plan) for kernel in kernels)

@@ -9,6 +9,7 @@ from edgeflow.backends.c.cost import DSP, CoreCost, core_cost
 from edgeflow.backends.c.ctypes import INT64
 from edgeflow.backends.c.dsp.dense import DspDenseKernel
 from edgeflow.backends.c.dsp.layers import DepthwiseKernel, TileKernel
+from edgeflow.backends.c.dsp.packing import Packing
 from edgeflow.backends.c.elements import ElementKernel
 from edgeflow.backends.c.emit import Emitted, emit_model, shared_of
 from edgeflow.backends.c.epilogue import FEW_LEVELS
@@ -18,6 +19,7 @@ from edgeflow.backends.c.lower import Step
 from edgeflow.backends.c.moves import MoveKernel
 from edgeflow.backends.c.mve import cost as mve
 from edgeflow.backends.c.objects import Kind
+from edgeflow.backends.c.optimize import Optimize
 from edgeflow.backends.c.plan import groups_of, plan_memory
 from edgeflow.backends.c.rows import InterpolatedSoftmaxKernel, RowKernel, SoftmaxKernel
 from edgeflow.backends.c.v6m import work
@@ -44,9 +46,9 @@ def latency(instructions: float, board: McuBoard, *, measured: bool) -> Resource
     return Resource("latency", instructions * cycles / board.clock, Unit.SECONDS, source)
 
 
-def estimate(graph: Graph, board: McuBoard, stack: int) -> tuple[Resource, ...]:
+def estimate(graph: Graph, board: McuBoard, stack: int, optimize: Optimize = Optimize.BALANCED) -> tuple[Resource, ...]:
     """Totals first, then every layer's part (`flash`, `RAM` alive while it runs, `instructions`)."""
-    emitted = emit_model(graph, core=board.core)
+    emitted = emit_model(graph, core=board.core, optimize=optimize)
     cost = core_cost(board.core)
     flash = _total_flash(emitted, cost)
     steps = zip(emitted.kernels, emitted.lowered.steps, strict=True)
@@ -148,13 +150,28 @@ def _dsp(kernel: TileKernel | DepthwiseKernel | DspDenseKernel) -> float:
             return float(kernel.rows * kernel.work)
         each = DSP.per_spread_product if kernel.spread else DSP.per_dense_product
         made = results * (DSP.per_product_result + each * kernel.values)
+        made += _unpacked(kernel, kernel.packing, kernel.rows, 1)
         return made + kernel.rows * DSP.per_spread * (kernel.values if kernel.scratch else 0)
     if isinstance(kernel, DepthwiseKernel):
         taps = kernel.geometry.k_h * kernel.geometry.k_w
-        return results * (DSP.per_depthwise_result + DSP.per_tap * taps)
+        assert kernel.by_rows is not None
+        calls = math.ceil(kernel.geometry.out_h / kernel.by_rows.group)
+        unpacked = calls * kernel.geometry.in_c * kernel.unpacking
+        return unpacked + results * (DSP.per_depthwise_result + DSP.per_tap * taps)
     positions = results // kernel.outputs
     made = results * (DSP.per_product_result + DSP.per_product * kernel.values)
+    made += _unpacked(kernel, kernel.product.packing, positions, DSP.positions)
     return made + positions * _gathered(kernel, kernel.geometry) + _padded_lines(kernel, kernel.geometry)
+
+
+def _unpacked(kernel: TileKernel | DspDenseKernel, packing: Packing | None, positions: int, at_once: float) -> float:
+    """Instructions that packed weights cost besides: a word of codes serves two lanes, two outputs, and all positions
+    of a tile, mostly 4.
+    """
+    if packing is None:
+        return 0.0
+    codes = kernel.values * kernel.y.elements / (4 * at_once)
+    return codes * (packing.instructions - 1) + DSP.per_sum * positions * kernel.values
 
 
 def _gathered(kernel: TileKernel, shape: Geometry) -> float:
@@ -294,9 +311,9 @@ def _shown(buffer: str) -> str:
     return buffer.removeprefix("\0")
 
 
-def remedies(graph: Graph, board: McuBoard, stack: int) -> tuple[Remedy, ...]:
+def remedies(graph: Graph, board: McuBoard, stack: int, optimize: Optimize = Optimize.BALANCED) -> tuple[Remedy, ...]:
     """What halving the channels of the layers at the RAM peak, or of the largest weights, would leave."""
-    emitted = emit_model(graph, core=board.core)
+    emitted = emit_model(graph, core=board.core, optimize=optimize)
     cost = core_cost(board.core)
     ram = _ram(emitted, emitted.plan.size, cost, stack)
     found: list[Remedy] = []

@@ -6,9 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from edgeflow.backends.c.ctypes import INT64, CType, Record, Table, literal, table, working_type
+from edgeflow.backends.c.dsp.packed_taps import HALF
+from edgeflow.backends.c.dsp.packing import Packing
 from edgeflow.backends.c.epilogue import POINTWISE, Epilogue, write_epilogue
 from edgeflow.backends.c.flow import Reuse, Window
 from edgeflow.backends.c.lower import Buffer, Lowered, Step
+from edgeflow.backends.c.optimize import Optimize
 from edgeflow.board import Core
 from edgeflow.ir.graph import Bounds, Node
 from edgeflow.ir.types import IntArray, Shape
@@ -105,6 +108,7 @@ class Context:
     """What a kernel builder may look at.
 
     `shift` is the one by which requantizations shall end where they can, so that layers share their code.
+    `packings` are those that pay for this model under its aim; depthwise weights are stored in `depthwise_bits`.
     """
 
     lowered: Lowered
@@ -112,6 +116,9 @@ class Context:
     shapes: Mapping[str, Shape]
     core: Core
     shift: int | None = None
+    optimize: Optimize = Optimize.BALANCED
+    packings: frozenset[Packing] = frozenset()
+    depthwise_bits: int = HALF
     names: dict[tuple[str, object], str] = field(default_factory=dict[tuple[str, object], str])
 
     def named(self, stem: str, what: object) -> str:

@@ -24,8 +24,15 @@ from tests.graphs import UNIT, extreme_inputs, random_graph, random_requant
 C = CBackend()
 
 
-def run_c(graph: Graph, inputs: dict[str, IntArray], folder: Path, runner: str, board: str = "nucleo-f446re") -> Run:
-    target, options = load_board(board), COptions()
+def run_c(
+    graph: Graph,
+    inputs: dict[str, IntArray],
+    folder: Path,
+    runner: str,
+    board: str = "nucleo-f446re",
+    optimize: str = "balanced",
+) -> Run:
+    target, options = load_board(board), COptions(optimize=optimize)
     assert C.check(graph, target, options) == ()
     fill(folder, C.emit(graph, target, options))
     work = folder / "work"

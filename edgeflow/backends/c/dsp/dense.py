@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -15,15 +16,18 @@ from edgeflow.backends.c.dsp.dense_layer import DenseLayer, Made, padded
 from edgeflow.backends.c.dsp.dense_sparse import make_sparse
 from edgeflow.backends.c.dsp.dense_tile import MOST_PAIRS, UNIT, DenseTile, call
 from edgeflow.backends.c.dsp.dense_tile import source as dense_source
+from edgeflow.backends.c.dsp.packed_choice import tile_packing
+from edgeflow.backends.c.dsp.packing import Packing
 from edgeflow.backends.c.dsp.request import ends_of, requant_of, shifts_of, tile_bytes
 from edgeflow.backends.c.dsp.spread import QUICK, spread_name, spread_source
 from edgeflow.backends.c.dsp.tile import Tile, calls, source, split
 from edgeflow.backends.c.dsp.tile_epilogue import Epilogue
 from edgeflow.backends.c.dsp.tile_forms import requantization
-from edgeflow.backends.c.dsp.tile_weights import ConstantsOf, order, pack
+from edgeflow.backends.c.dsp.tile_weights import ConstantsOf, PackWords, nest, order, pack
 from edgeflow.backends.c.flow import Reuse
 from edgeflow.backends.c.kernel import Context, Kernel, Shared
 from edgeflow.backends.c.lower import Buffer, Step
+from edgeflow.backends.c.optimize import Optimize
 from edgeflow.ir.graph import Node
 from edgeflow.ops.dense import Dense
 
@@ -32,7 +36,8 @@ _WORTH_OUTPUTS, _WORTH_PRODUCTS = 16, 4096
 _ROOM = 1.25
 """Spreading may need so many times the RAM of the layer that needs most without it: it saves a tenth of the time."""
 _SPARSE_ROOM = 2.5
-"""The same where few weights are left: it saves half of the time and two thirds of the flash."""
+"""The same where few weights are left, which saves half of the time and two thirds of the flash, or where weights are
+packed, which saves half of the flash."""
 _UNROLLS = (4, 2, 1)
 
 
@@ -42,7 +47,7 @@ class DspDenseKernel(Kernel):
 
     The scratch is nothing, the bytes of a vector rounded up to whole units (`copied`), or its values spread to 16 bits
     (`spread`, a number of words; `spreader` is the function that does). `work`: the instructions of a vector where the
-    weights are sparse, else None.
+    weights are sparse, else None. `packing`: how weights of few bits are stored.
     """
 
     statements: tuple[str, ...]
@@ -53,6 +58,7 @@ class DspDenseKernel(Kernel):
     spread: int = 0
     spreader: str = ""
     work: int | None = None
+    packing: Packing | None = None
 
     @property
     def copied(self) -> bool:
@@ -70,7 +76,10 @@ def make_dense(
         return None
     signed = inputs[0].ctype.name == "int8_t"
     layer = DenseLayer(name, context, signed, op.weight.T, op.bias, requant, ends_of(node, context))
-    made = make_sparse(layer, room=_room(node, context) <= _SPARSE_ROOM)
+    small = _room(node, context) <= _SPARSE_ROOM
+    made = make_sparse(layer, room=small)
+    if made is None and (small or context.optimize is Optimize.SIZE):
+        made = _spread(layer, context.packings)
     if made is None and _room(node, context) <= _ROOM and _any_worth(context):
         made = _spread(layer)
     made = made or _direct(layer)
@@ -97,6 +106,7 @@ def make_dense(
         spread=made.spread,
         spreader=made.spreader,
         work=made.work,
+        packing=made.packing,
     )
 
 
@@ -126,25 +136,32 @@ def _room(node: Node, context: Context) -> float:
     return (max(buffers(node.inputs[0]).size, node.type.size) + 2 * values) / max(needs)
 
 
-def _spread(layer: DenseLayer) -> Made | None:
-    """A tile product of one position, whose words are spread into the scratch."""
+def _spread(layer: DenseLayer, packings: Collection[Packing] | None = None) -> Made | None:
+    """A tile product of one position, whose words are spread into the scratch.
+
+    With `packings` its weights are packed in one of these: None where none holds them.
+    """
     outputs, values = layer.weights.shape
+    chunk, chunks = split(len(order(values)))
+    packing = tile_packing(layer.weights, chunk, chunks, packings or ())
+    if packings is not None and packing is None:
+        return None
     together = 2 if outputs >= 4 else 1
     found = requantization(layer.requant, layer.weights, layer.bias, layer.ends, together, shifts_of(layer.context))
     if found is None:
         return None
     epilogue, constants = found
-    chunk, chunks = split(len(order(values)))
-    fixed = chunks if len(_chunks(layer.context, chunk)) == 1 else None
-    tile = Tile("", 1, 1, epilogue, chunk, fixed, together, outputs == 1)
+    fixed = chunks if packing or len(_chunks(layer.context, chunk)) == 1 else None
+    tile = Tile("", 1, 1, epilogue, chunk, fixed, together, outputs == 1, packing)
     tile = replace(tile, name=layer.context.named(f"tile_1x{2 * together}", tile))
     arguments = ("scratch", f"{layer.name}_weight", "(uint8_t *)y")
     statements = tuple(calls(tile, outputs, arguments, chunk * chunks))
-    words = pack(layer.weights, padded(values, 2 * chunk * chunks), constants, together)
+    packer: PackWords = partial(packing.pack_chunks, chunk=chunk) if packing else nest
+    words = pack(layer.weights, padded(values, 2 * chunk * chunks), constants, together, packer)
     spreader = spread_source(layer.signed) if values >= QUICK else ()
     shared = Shared(tile.name, source(tile), tile_bytes(tile))
     size = chunk * chunks
-    return Made(statements, words, (*spreader, shared), size, size, spread_name(layer.signed))
+    return Made(statements, words, (*spreader, shared), size, size, spread_name(layer.signed), packing=packing)
 
 
 def _chunks(context: Context, chunk: int) -> set[int]:

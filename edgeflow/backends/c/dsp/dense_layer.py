@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from edgeflow.backends.c.dsp.packing import Packing
 from edgeflow.backends.c.dsp.tile_weights import NOTHING, order
 from edgeflow.backends.c.kernel import Context, Shared
 from edgeflow.ir.types import IntArray
@@ -41,7 +42,7 @@ class Made:
     """Statements with the functions and the weights that they need, and words of scratch.
 
     `spread`: those of them that hold the input's values, which `spreader` spreads there. `work`: the instructions of a
-    vector, where the form does not tell them.
+    vector, where the form does not tell them. `packing`: how weights of few bits are stored.
     """
 
     statements: tuple[str, ...]
@@ -51,6 +52,7 @@ class Made:
     spread: int = 0
     spreader: str = ""
     work: int | None = None
+    packing: Packing | None = None
 
 
 def padded(values: int, lanes: int) -> IntArray:

@@ -24,6 +24,7 @@ import numpy.typing as npt
 from edgeflow.backends.c.dsp import depthwise_stationary, depthwise_streaming
 from edgeflow.backends.c.dsp.depthwise_listing import QUAD, Listing, words_a_channel
 from edgeflow.backends.c.dsp.depthwise_taps import Depthwise
+from edgeflow.backends.c.dsp.packed_taps import CARRIED, HALF, Taps
 from edgeflow.backends.c.dsp.tile_epilogue import Epilogue
 from edgeflow.backends.c.dsp.tile_weights import Constants
 from edgeflow.ir.types import IntArray
@@ -79,28 +80,39 @@ def channel_order(channels: int) -> IntArray:
 
 
 def pack(
-    weight: IntArray, stride: tuple[int, int], constants: Sequence[Constants], epilogue: Epilogue
+    weight: IntArray,
+    stride: tuple[int, int],
+    constants: Sequence[Constants],
+    epilogue: Epilogue,
+    taps: Taps | None = None,
 ) -> npt.NDArray[np.uint32]:
     """The words w that the function reads, for one row and for two alike.
 
     weight: (kernel rows, kernel columns, channels), -32768..32767. constants: each channel's addend (its bias
-    included) and its words for the epilogue. Raises ValueError where their number or a weight's range is wrong.
+    included) and its words for the epilogue. `taps`: the layout of weights of fewer bits, the top ones of their
+    16. Raises ValueError where their number or a weight's range is wrong.
     """
     height, width, channels = weight.shape
     if weight.min() < -_HALF or weight.max() >= _HALF:
         raise ValueError("a depthwise weight has more than 16 bits")
     if len(constants) != channels or any(len(one.words) != epilogue.constants for one in constants):
         raise ValueError(f"{channels} channels need an addend and {epilogue.constants} constants each")
-    words = Depthwise(2, (height, width), stride, width, channels, 1, 0).words
+    shape = Depthwise(2, (height, width), stride, width, channels, 1, 0, taps=taps)
+    heads = np.array([(one.addend, *one.words) for one in constants], np.int64).reshape(channels, -1)
+    stored = taps.pack(weight // taps.scale) if taps else _halves(weight, shape)
+    packed = np.concatenate([heads, stored], axis=1)[channel_order(channels)]
+    return (packed.reshape(-1) & 0xFFFFFFFF).astype(np.uint32)
+
+
+def _halves(weight: IntArray, shape: Depthwise) -> IntArray:
+    """(channels, words): weights two in a word, as the kernels multiply them."""
+    channels, width, words = shape.channels, shape.kernel[1], shape.words
     halves = np.zeros((channels, width, len(words), 2), np.int64)
     for i, pair in enumerate(words):
         for half, tap in enumerate(pair):
             if tap is not None:
                 halves[:, :, i, half] = weight[tap].T & 0xFFFF
-    taps = (halves[..., 0] | halves[..., 1] << 16).reshape(channels, -1)
-    heads = np.array([(one.addend, *one.words) for one in constants], np.int64).reshape(channels, -1)
-    packed = np.concatenate([heads, taps], axis=1)[channel_order(channels)]
-    return (packed.reshape(-1) & 0xFFFFFFFF).astype(np.uint32)
+    return (halves[..., 0] | halves[..., 1] << 16).reshape(channels, -1)
 
 
 def source(name: str, shape: Depthwise, epilogue: Epilogue) -> str:
@@ -143,9 +155,24 @@ def _assembly(name: str, shape: Depthwise, epilogue: Epilogue, listing: Listing)
     return "\n".join([*lines, "}", ""])
 
 
+def _places(shape: Depthwise, epilogue: Epilogue) -> list[tuple[int, int]]:
+    """For each tap, row by row, the word of its channel that has it, and how far from the top it lies there."""
+    first, found = 1 + epilogue.constants, list[tuple[int, int]]()
+    for row in range(shape.kernel[0]):
+        for column in range(shape.kernel[1]):
+            if shape.taps:
+                field = shape.taps.fields[row, column]
+                found.append((0 if field.word == CARRIED else first + field.word, field.left))
+            else:
+                word, half = shape.place(row)
+                found.append((first + column * len(shape.words) + word, HALF * (1 - half)))
+    return found
+
+
 def _twin(name: str, shape: Depthwise, epilogue: Epilogue) -> str:
     """The same integers in plain C."""
-    places = [shape.place(tap) for tap in range(shape.kernel[0])]
+    bits = shape.taps.bits if shape.taps else HALF
+    places = _places(shape, epilogue)
     count, whole = len(channel_order(shape.channels)), shape.channels - shape.channels % QUAD
     last = shape.channels - (count - whole)
     channel = "n" if count == shape.channels else f"n < {whole} ? n : n - {whole - last}"
@@ -155,12 +182,11 @@ def _twin(name: str, shape: Depthwise, epilogue: Epilogue) -> str:
 static void {name}({ARGUMENTS})
 {{
     static const uint8_t word[] = {{{", ".join(str(one) for one, _ in places)}}}; /* where each tap's weight lies */
-    static const uint8_t half[] = {{{", ".join(str(16 * one) for _, one in places)}}};
+    static const uint8_t left[] = {{{", ".join(str(one) for _, one in places)}}};
     (void)scratch;
     for (int32_t n = 0; n < {count}; n++) {{
         const int32_t channel = {channel};
         const uint32_t *c = w + 1;
-        const uint32_t *weights = c + {epilogue.constants};
         for (int32_t row = 0; row < {shape.rows}; row++) {{
             for (int32_t column = 0; column < {shape.outputs}; column++) {{
                 const int32_t at = (row * {shape.outputs} + column) * {shape.channels} + channel;
@@ -171,8 +197,9 @@ static void {name}({ARGUMENTS})
                         const uint8_t *line = rows[row * {shape.stride[0]} + i];
                         const int pad = x < 0 || x >= {shape.columns};
                         const int32_t value = pad ? {shape.pad} : line[x * {shape.channels} + channel];
-                        const uint32_t taps = weights[j * {len(shape.words)} + word[i]];
-                        sum += (uint32_t)(value * (int16_t)(uint16_t)(taps >> half[i]));
+                        const int32_t at_tap = i * {shape.kernel[1]} + j;
+                        const int32_t field = (int32_t)(w[word[at_tap]] << left[at_tap]) >> {2 * HALF - bits};
+                        sum += (uint32_t)(value * field * {1 << (HALF - bits)});
                     }}
                 }}
                 int32_t v = (int32_t)sum;

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from edgeflow.backends.c.dsp.depthwise_taps import Depthwise
 from edgeflow.backends.c.dsp.tile_epilogue import Epilogue
 
@@ -54,7 +56,18 @@ class Listing:
 
 def words_a_channel(shape: Depthwise, epilogue: Epilogue) -> int:
     """Packed words of a channel: addend, the epilogue's constants, the weight words."""
-    return 1 + epilogue.constants + shape.kernel[1] * len(shape.words)
+    return 1 + epilogue.constants + shape.stored
+
+
+def weight_registers(shape: Depthwise, weights: Sequence[str], free: Sequence[str]) -> tuple[list[str], list[str]]:
+    """(registers to load a channel's weight words into, what then fills those of the `weights`); r0 is the addend.
+
+    `free` registers, in ascending order, take the words that are to be unpacked.
+    """
+    if shape.taps is None:
+        return list(weights), []
+    stored = list(free[: shape.stored])
+    return stored, shape.taps.unpack(stored, "r0", weights)
 
 
 def floats_from(first: int, count: int) -> str:

@@ -9,7 +9,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgeflow.backends.c.dsp.depthwise_listing import QUAD, REACH, Listing, floats_from, pop, push, words_a_channel
+from edgeflow.backends.c.dsp.depthwise_listing import (
+    QUAD,
+    REACH,
+    Listing,
+    floats_from,
+    pop,
+    push,
+    weight_registers,
+    words_a_channel,
+)
 from edgeflow.backends.c.dsp.depthwise_taps import Depthwise
 from edgeflow.backends.c.dsp.tile_epilogue import Epilogue
 
@@ -75,7 +84,8 @@ def fits(shape: Depthwise, epilogue: Epilogue) -> bool:
         and max(lower, shape.channels * epilogue.size) <= REACH
         and (shape.kernel[1] - 1) * _step(shape) + 4 * shape.pairs <= _FAR_PAIR
         and epilogue.constants <= (3 if shape.pairs > 1 else 2)
-        and _registers(shape, epilogue) is not None
+        and (registers := _registers(shape, epilogue)) is not None
+        and (shape.taps is None or (registers.resident and shape.stored <= shape.pairs + shape.rows))
     )
 
 
@@ -187,7 +197,8 @@ def _channel(out: Listing, shape: Depthwise, epilogue: Epilogue, registers: _Reg
     pointer = registers.weight_pointer or registers.operand_pointer
     out.note("one channel: its constants and weights")
     head = ["r0", *([registers.constant] if epilogue.constants else [])]
-    weights = list(registers.weights) if registers.resident else []
+    free = (*registers.operands, *registers.sums)
+    weights, unpacked = weight_registers(shape, registers.weights, free) if registers.resident else ([], [])
     out.op(f"vmov {pointer}, s{_WEIGHTS}")
     if epilogue.constants > 1:
         out.op(f"ldm {pointer}!, {{{', '.join(head)}}}")
@@ -196,7 +207,7 @@ def _channel(out: Listing, shape: Depthwise, epilogue: Epilogue, registers: _Reg
     if head or weights:
         out.op(f"ldm {pointer}!, {{{', '.join([*head, *weights])}}}")
     if registers.resident:
-        out.op(f"vmov s{_WEIGHTS}, {pointer}")
+        out.op(f"vmov s{_WEIGHTS}, {pointer}", *unpacked)
     own = 4 * shape.pairs
     x, later = registers.operand_pointer, registers.sums[0]
     out.op(f"vmov {x}, {spare}, s{_SCRATCH}, s{_SCRATCH + 1}", f"add {spare}, #{own}", f"add {later}, {x}, #{own}")

@@ -10,7 +10,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgeflow.backends.c.dsp.depthwise_listing import QUAD, REACH, Listing, floats_from, pop, push, words_a_channel
+from edgeflow.backends.c.dsp.depthwise_listing import (
+    QUAD,
+    REACH,
+    Listing,
+    floats_from,
+    pop,
+    push,
+    weight_registers,
+    words_a_channel,
+)
 from edgeflow.backends.c.dsp.depthwise_taps import Depthwise
 from edgeflow.backends.c.dsp.tile_epilogue import Epilogue
 
@@ -75,6 +84,11 @@ class _Registers:
     operands: tuple[str, ...]
     sums: tuple[tuple[str, ...], ...]
 
+    @property
+    def free(self) -> tuple[str, ...]:
+        """Registers behind those of the weights that nothing needs before the columns, but for the first operand."""
+        return tuple(one for one in (*self.operands[1:], *(one for own in self.sums for one in own)) if one != "r0")
+
 
 def _allocate(shape: Depthwise, epilogue: Epilogue) -> _Registers | None:
     """Registers r0 to r12 for all, None where they do not suffice."""
@@ -103,7 +117,8 @@ def fits(shape: Depthwise, epilogue: Epilogue) -> bool:
         and _OPERANDS + shape.inside * shape.pairs <= _FLOATS
         and max(farthest, (shape.inside - 1) * shape.channels) <= REACH
         and epilogue.constants <= (3 if shape.pairs > 1 else 1)
-        and _allocate(shape, epilogue) is not None
+        and (registers := _allocate(shape, epilogue)) is not None
+        and (shape.taps is None or shape.stored <= len(registers.free))
     )
 
 
@@ -188,15 +203,16 @@ def _channel(out: Listing, shape: Depthwise, epilogue: Epilogue, registers: _Reg
     """All outputs of a channel: the even bytes of the words, or with a turn the odd ones."""
     pointer = registers.operands[0]
     head = ["r0", *([registers.constant] if epilogue.constants else [])]
+    stored, unpacked = weight_registers(shape, registers.weights, registers.free)
     out.note(f"{'odd' if turn else 'even'} channel: its constants and weights")
     out.op(f"vmov {pointer}, s{_WEIGHTS}")
     if epilogue.constants > 1:
         more = floats_from(_MORE, epilogue.constants - 1)
         out.op(f"ldm {pointer}!, {{{', '.join(head)}}}", f"vldm {pointer}!, {{{more}}}")
-        out.op(f"ldm {pointer}!, {{{', '.join(registers.weights)}}}")
+        out.op(f"ldm {pointer}!, {{{', '.join(stored)}}}")
     else:
-        out.op(f"ldm {pointer}!, {{{', '.join([*head, *registers.weights])}}}")
-    out.op(f"vmov s{_WEIGHTS}, {pointer}")
+        out.op(f"ldm {pointer}!, {{{', '.join([*head, *stored])}}}")
+    out.op(f"vmov s{_WEIGHTS}, {pointer}", *unpacked)
     if registers.addend is None:
         out.op(f"vmov s{_ADDENDS}, s{_ADDENDS + 1}, r0, r0")
     _columns(out, shape, epilogue, registers, turn)

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from edgeflow.backends.c.dsp.packed_taps import Taps
+
 HALVES = "bt"
 """The halves of a register as SMLABT and its kin name them: bottom (the low 16 bits) and top."""
 
@@ -35,7 +37,8 @@ class Depthwise:
     """What one call computes: `rows` output rows (1 or 2) of `outputs` columns.
 
     kernel, stride: (rows, columns). columns: the image's. before: pad columns left of it, fewer than the kernel has;
-    those right of it follow from `outputs`. pad: their value, 0..255. One filter a channel, no dilation.
+    those right of it follow from `outputs`. pad: their value, 0..255. One filter a channel, no dilation. taps: how
+    weights of few bits are stored; None for those of 16.
     """
 
     rows: int
@@ -46,6 +49,7 @@ class Depthwise:
     outputs: int
     before: int
     pad: int = 0
+    taps: Taps | None = None
 
     def __post_init__(self) -> None:
         last = (self.outputs - 1) * self.stride[1] - self.before
@@ -94,6 +98,11 @@ class Depthwise:
         left = [tap for tap in range(height) if tap not in held]
         found += [(tap, left[i + 1] if i + 1 < len(left) else None) for i, tap in enumerate(left) if i % 2 == 0]
         return tuple(found)
+
+    @property
+    def stored(self) -> int:
+        """Weight words of a channel in memory."""
+        return self.taps.stored if self.taps else self.kernel[1] * len(self.words)
 
     def place(self, tap: int) -> tuple[int, int]:
         """The weight word (of its column) and the half (0 or 1) where a tap lies first."""

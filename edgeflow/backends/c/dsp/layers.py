@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -11,13 +12,15 @@ import numpy as np
 from edgeflow.backends.c.ctypes import UINT32, Table
 from edgeflow.backends.c.dsp import depthwise
 from edgeflow.backends.c.dsp.depthwise import Depthwise
-from edgeflow.backends.c.dsp.depthwise_forms import per_channel
 from edgeflow.backends.c.dsp.gather import LARGEST_STEP, Gather, code_bytes
 from edgeflow.backends.c.dsp.gather import source as gather_source
+from edgeflow.backends.c.dsp.packed_choice import tile_packing
+from edgeflow.backends.c.dsp.packed_depthwise import narrowest
+from edgeflow.backends.c.dsp.packing import Packing
 from edgeflow.backends.c.dsp.request import ends_of, requant_of, shifts_of, tile_bytes
 from edgeflow.backends.c.dsp.tile import STORE_REACH, Tile, calls, source, split
 from edgeflow.backends.c.dsp.tile_forms import requantization
-from edgeflow.backends.c.dsp.tile_weights import NOTHING, order, pack
+from edgeflow.backends.c.dsp.tile_weights import NOTHING, PackWords, nest, order, pack
 from edgeflow.backends.c.flow import Reuse
 from edgeflow.backends.c.kernel import Context, Kernel, RowForm, Shared
 from edgeflow.backends.c.lower import Buffer, Step
@@ -42,12 +45,13 @@ _SHORT_LINE = 64
 class Product:
     """The C statements that compute all outputs of a tile, by its number of positions, and the weights that they read.
 
-    `words` of 16-bit pairs a position.
+    `words` of 16-bit pairs a position. `packing`: how weights of few bits are stored.
     """
 
     calls: dict[int, tuple[str, ...]]
     weight: Table
     words: int
+    packing: Packing | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,12 +102,16 @@ class _Layer:
 
 @dataclass(frozen=True, kw_only=True)
 class DepthwiseKernel(Kernel):
-    """A depthwise convolution: `function` makes a whole group of rows; `pad_row` is one outside of the image."""
+    """A depthwise convolution: `function` makes a whole group of rows; `pad_row` is one outside of the image.
+
+    `unpacking`: instructions that a call spends on the weights of a channel.
+    """
 
     function: str
     weight: Table
     pad_row: str
     geometry: Geometry
+    unpacking: int = 0
 
 
 def make_conv(
@@ -142,23 +150,25 @@ def _product(
     chunk, chunks = split(len(order(values)))
     lanes = np.full(2 * chunk * chunks, NOTHING)
     lanes[: len(order(values))] = order(values)
-    words = pack(weights, lanes, constants, together).astype(np.int64)
+    packing = tile_packing(weights, chunk, chunks, context.packings)
+    packer: PackWords = partial(packing.pack_chunks, chunk=chunk) if packing else nest
+    words = pack(weights, lanes, constants, together, packer).astype(np.int64)
     weight = Table(f"{name}_weight", UINT32, words)
     statements: dict[int, tuple[str, ...]] = {}
     shared: list[Shared] = []
     for count in positions:
-        tile = Tile("", count, outputs, epilogue, chunk, chunks, together, outputs == 1)
-        if count == 1 < len(positions):
+        tile = Tile("", count, outputs, epilogue, chunk, chunks, together, outputs == 1, packing)
+        if packing is None and count == 1 < len(positions):
             # What is left over is rare: short code, which layers share.
             tile = replace(tile, distance=1, chunk=_divisor(chunk * chunks, _REST_WORDS), chunks=None)
-        elif count == 2 < max(positions):
+        elif packing is None and count == 2 < max(positions):
             part = _divisor(chunk * chunks, _PART_WORDS)
             tile = replace(tile, chunk=part, chunks=chunk * chunks // part)
         tile = replace(tile, name=context.named(f"tile_{count}x{2 * together}", tile))
         arguments = ("scratch", weight.name, "(uint8_t *)y")
         statements[count] = tuple(calls(tile, outputs, arguments, chunk * chunks))
         shared.append(Shared(tile.name, source(tile), tile_bytes(tile)))
-    return Product(statements, weight, chunk * chunks), tuple(shared)
+    return Product(statements, weight, chunk * chunks, packing), tuple(shared)
 
 
 def _divisor(words: int, most: int) -> int:
@@ -263,22 +273,20 @@ def _depthwise(layer: _Layer) -> Kernel | None:
     if not unsigned or (geometry.dilation_h, geometry.dilation_w) != (1, 1):
         return None
     weight = op.weight.reshape(geometry.k_h, geometry.k_w, geometry.in_c)
-    taps = weight.reshape(-1, geometry.in_c).T
-    ends = ends_of(layer.node, layer.context)
-    found = per_channel(layer.requant, taps, op.bias, ends, shifts_of(layer.context))
-    if found is None:
-        return None
-    epilogue, constants, scale = found
     group = min(2, geometry.out_h)
     kernel, stride = (geometry.k_h, geometry.k_w), (geometry.stride_h, geometry.stride_w)
     columns, channels, outputs = geometry.in_w, geometry.in_c, geometry.out_w
     shape = Depthwise(group, kernel, stride, columns, channels, outputs, geometry.pad_left, op.pad_value)
-    if not depthwise.has_assembly(shape, epilogue):
+    ends, context = ends_of(layer.node, layer.context), layer.context
+    found = narrowest(layer.requant, weight, op.bias, ends, shape, context.depthwise_bits, shifts_of(context))
+    if found is None:
         return None
-    function = layer.context.named("depthwise", (shape, epilogue))
+    epilogue, constants, scale, taps = found
+    shape = replace(shape, taps=taps)
+    function = context.named("depthwise", (shape, epilogue))
     text = depthwise.source(function, shape, epilogue)
     shared = [Shared(function, text, depthwise.code_bytes(shape, epilogue))]
-    words = depthwise.pack(weight * scale, stride, constants, epilogue).astype(np.int64)
+    words = depthwise.pack(weight * scale, stride, constants, epilogue, taps).astype(np.int64)
     table = Table(f"{layer.name}_weight", UINT32, words)
     size = geometry.in_w * geometry.in_c
     pad = layer.context.named("pad", (op.pad_value, size)) if geometry.above else ""
@@ -298,6 +306,7 @@ def _depthwise(layer: _Layer) -> Kernel | None:
         function=function,
         weight=table,
         pad_row=pad,
+        unpacking=taps.instructions if taps else 0,
         geometry=geometry,
     )
 

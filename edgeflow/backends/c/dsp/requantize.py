@@ -23,10 +23,14 @@ _TWO_STAGES = ((Rounding.HALF_UP,), (Rounding.HALF_UP, Rounding.HALF_AWAY))
 
 @dataclass(frozen=True, eq=False)
 class Channel:
-    """One channel's staircase, and the power of two with which its sums come."""
+    """One channel's staircase, and the power of two with which its sums come.
+
+    `remainder`: what a MulHigh's addend must leave when it is divided by a number, and the number.
+    """
 
     stairs: Staircase
     scale: int = 1
+    remainder: tuple[int, int] = (0, 1)
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,7 @@ def _entry(array: IntArray, channel: int) -> IntArray | None:
 
 
 def _mul_high(channels: Sequence[Channel], one: Saturation, shifts: Sequence[int]) -> LayerForms:
-    return LayerForms(common_shift([mul_high(own.stairs, own.scale, one) for own in channels], shifts))
+    return LayerForms(common_shift([mul_high(own.stairs, own.scale, one, own.remainder) for own in channels], shifts))
 
 
 def _general(channels: Sequence[Channel], one: Saturation, shifts: Sequence[int]) -> LayerForms:

@@ -136,14 +136,16 @@ class _Addends:
     most: npt.NDArray[np.float64]
 
 
-def mul_high(stairs: Staircase, scale: int, saturation: Saturation) -> Search:
-    """The search for a MulHigh.
+def mul_high(stairs: Staircase, scale: int, saturation: Saturation, remainder: tuple[int, int] = (0, 1)) -> Search:
+    """The search for a MulHigh. `remainder`: what is left of its addend divided by a number, and the number.
 
     With q = 2**(32 + shift) / factor, the level v is reached at the sum t when v q <= addend + scale * t. For a given
     addend, every threshold bounds q from both sides; any factor in what is left will do. All addends near the ideal one
     are tried, or some hundreds of them; the largest choice of factors wins.
     """
-    tried = functools.cache(functools.partial(_addends, stairs, scale, saturation))
+    sign = 1 if stairs.rising else -1
+    left = sign * remainder[0], remainder[1]
+    tried = functools.cache(functools.partial(_addends, stairs, scale, saturation, remainder=left))
 
     def at(shift: int) -> MulHigh | None:
         forms = (_best(stairs, scale, saturation, shift, tried(most)) for most in _MOST_ADDENDS)
@@ -171,11 +173,12 @@ def _best(stairs: Staircase, scale: int, saturation: Saturation, shift: int, fou
     return None
 
 
-def _addends(stairs: Staircase, scale: int, saturation: Saturation, most: int) -> _Addends:
-    """About `most` addends around the ideal one, those of them that may do."""
+def _addends(stairs: Staircase, scale: int, saturation: Saturation, most: int, remainder: tuple[int, int]) -> _Addends:
+    """About `most` addends around the ideal one that leave the remainder, those of them that may do."""
     slope, start, _ = line_of(stairs.requant)
     ideal = scale * start // slope if slope else 0
     addends = ideal + np.arange(-scale - _SPREAD, scale + _SPREAD + 1, -(-scale // most), dtype=np.int64)
+    addends += (remainder[0] - addends) % remainder[1]
     addends = addends[(addends + scale * stairs.lo >= INT32_LO) & (addends + scale * stairs.hi <= INT32_HI)]
     low, high = np.full(len(addends), 0.0), np.full(len(addends), np.inf)
     possible = np.ones(len(addends), dtype=np.bool_)

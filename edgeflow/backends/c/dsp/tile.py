@@ -15,7 +15,11 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from functools import partial
 
+from edgeflow.backends.c.dsp import packed_tile
+from edgeflow.backends.c.dsp.packed_tile import Loaded
+from edgeflow.backends.c.dsp.packing import Packing
 from edgeflow.backends.c.dsp.tile_epilogue import SCALES, Epilogue, Lines
 
 MOST_WORDS = 32
@@ -61,7 +65,7 @@ class Tile:
     `distance` is in elements of y (bytes, or 32-bit sums). A position has chunk * chunks words, of which `chunk` are
     written out; `chunks` None makes their number the caller's: the fifth argument `words`, a multiple of `chunk`.
     `together` is the number of output pairs in a group. `single`: the layer has one output alone, so that a group
-    writes only its first.
+    writes only its first. `packing`: the weights come as codes, a chunk as whole periods; not with `chunks` None.
     """
 
     name: str
@@ -72,6 +76,7 @@ class Tile:
     chunks: int | None = 1
     together: int = 1
     single: bool = False
+    packing: Packing | None = None
 
     def __post_init__(self) -> None:
         if (self.positions, self.together) not in _FORMS or not 1 <= self.chunk <= MOST_WORDS:
@@ -100,6 +105,11 @@ class Tile:
     def counts(self) -> tuple[int, ...]:
         """Constants of each output of a pair."""
         return tuple(self.epilogue.count(SCALES[place]) for place in self.places)
+
+    @property
+    def weights(self) -> int:
+        """Words of weights that a chunk has for each pair."""
+        return self.packing.packed(self.chunk) if self.packing else self.chunk
 
     @property
     def step(self) -> int:
@@ -145,7 +155,7 @@ def calls(tile: Tile, outputs: int, arguments: tuple[str, str, str], words: int 
     row = words if tile.chunks is None else tile.chunk * tile.chunks
     if row is None or row % tile.chunk:
         raise ValueError(f"{tile.name} takes a multiple of {tile.chunk} words")
-    size = tile.together * (2 + row + sum(tile.counts))
+    size = tile.together * (2 + row // tile.chunk * tile.weights + sum(tile.counts))
     last = f", {row}" if tile.chunks is None else ""
     whole, rest = divmod(outputs, tile.step)
     lines = [f"{tile.name}({x}, {w}, {y}, {whole}{last});"]
@@ -167,11 +177,14 @@ def _block(comment: str, lines: Lines) -> Lines:
 
 
 def _assembly(tile: Tile) -> Lines:
-    last = (tile.chunk - 1) // 2 if tile.needs_bank else 0
+    last = (tile.weights - 1) // 2 if tile.needs_bank else 0
     saved = "" if last < 8 else "d8" if last == 8 else f"d8-d{last}"
-    entry = [*_end(tile), *([f"vpush {{{saved}}}"] if saved else []), "push {r0-r12, lr}"]
-    leave = ["add sp, sp, #16", "pop {r4-r12, lr}", f"vpop {{{saved}}}", "bx lr"]
-    if not saved:
+    room = packed_tile.room(tile.packing, tile.positions)
+    pushed = [*([f"vpush {{{saved}}}"] if saved else []), *([f"sub sp, sp, #{room}"] if room else [])]
+    entry = [*_end(tile), *pushed, "push {r0-r12, lr}", *_corrections(tile)]
+    freed = [*([f"add sp, sp, #{room}"] if room else []), *([f"vpop {{{saved}}}"] if saved else [])]
+    leave = ["add sp, sp, #16", "pop {r4-r12, lr}", *freed, "bx lr"]
+    if not freed:
         leave = ["add sp, sp, #16", "pop {r4-r12, pc}"]
     return [
         *_block("frame: x, w, y, groups, saved registers, the end of x", entry),
@@ -193,6 +206,19 @@ def _end(tile: Tile) -> Lines:
     return [f"movw r12, #{size & 0xFFFF}", *high, "add r12, r0, r12"]
 
 
+def _corrections(tile: Tile) -> Lines:
+    if not tile.packing or tile.chunks is None:
+        return []
+    words, order = tile.chunk * tile.chunks, packed_tile.order(_rows(tile), _spare(tile))
+    return packed_tile.corrections(tile.packing, tile.positions, words, [which for _, which in order])
+
+
+def _spare(tile: Tile) -> tuple[str, str]:
+    """Two registers besides r1 that are free until words are loaded."""
+    first, second = [one for one in (*tile.form.x, *tile.form.w) if one != "r1"][:2]
+    return first, second
+
+
 def _load(base: str, registers: tuple[str, ...]) -> str:
     if len(registers) == 1:
         return f"ldr {registers[0]}, [{base}], #4"
@@ -205,10 +231,17 @@ def _sums(tile: Tile, place: int, pair: int) -> tuple[str, ...]:
     return tile.form.sums[first : first + tile.positions]
 
 
+def _rows(tile: Tile) -> list[tuple[str, ...]]:
+    return [_sums(tile, place, pair) for place in (0, 1) for pair in range(tile.together)]
+
+
 def _start(tile: Tile) -> Lines:
     """The sums of the first positions; the other positions' too, where no first word is written out before a loop."""
-    rows = [_sums(tile, place, pair) for place in (0, 1) for pair in range(tile.together)]
-    copies = [f"mov {other}, {row[0]}" for row in rows for other in row[1:]] if tile.chunks != 1 else []
+    rows = _rows(tile)
+    if packed_tile.room(tile.packing, tile.positions):
+        return ["1:", _load("r1", tuple(row[0] for row in rows)), *packed_tile.begin(rows, _spare(tile))]
+    alone = tile.chunks == 1 and not tile.packing
+    copies = [] if alone else [f"mov {other}, {row[0]}" for row in rows for other in row[1:]]
     return ["1:", _load("r1", tuple(row[0] for row in rows)), *copies]
 
 
@@ -221,9 +254,12 @@ def _stream(tile: Tile) -> Lines:
 
 
 def _banked(tile: Tile) -> Lines:
-    bank = [f"s{number}" for number in range(tile.chunk)]
-    first = 1 if tile.chunks == 1 else 0
+    bank = [f"s{number}" for number in range(tile.weights)]
     lines = [f"vldmia r1!, {{{', '.join(bank)}}}", f"str r1, [sp, #{_W}]"]
+    if tile.packing:
+        multiply = partial(_multiply, tile)
+        return [*lines, *packed_tile.banked(tile.packing, tile.chunk, tile.form.x, tile.form.w[0], multiply)]
+    first = 1 if tile.chunks == 1 else 0
     for weights in bank[:first]:
         lines += _banked_word(tile, weights, first=True)
     if bank[first:]:
@@ -238,6 +274,10 @@ def _banked_word(tile: Tile, weights: str, *, first: bool = False) -> Lines:
 
 def _loaded(tile: Tile) -> Lines:
     """All words of a chunk; equal stretches are written once."""
+    if tile.packing:
+        form, together = tile.form, tile.together
+        loop = Loaded(tile.packing, tile.positions, form.x, form.w[:together], form.w[together:])
+        return loop.chunk(tile.chunk, partial(_multiply, tile))
     x, w = len(tile.form.x) // tile.positions, len(tile.form.w) // tile.together
     period = max(x, w)
     first = min(period, tile.chunk) if tile.chunks == 1 else 0
@@ -335,14 +375,14 @@ def _twin(tile: Tile) -> Lines:
     counts, together = tile.counts, tile.together
     words = "" if tile.chunks is None else f", WORDS = {tile.chunk * tile.chunks}"
     bound = "words" if tile.chunks is None else "WORDS"
-    tail = f"w + {2 * together} + PAIRS * {bound}"
+    taken = f"{tile.weights * (tile.chunks or 1)}" if tile.packing else bound
+    tail = f"w + {2 * together} + PAIRS * {taken}"
     pointer = [f"const uint32_t *c = {tail} + {sum(counts)} * pair;"] if any(counts) else []
     advance = [f"c += {counts[0]};"] if counts[0] else []
     second = ["v = (int32_t)b;", *advance, *tile.epilogue.c(SCALES[1]), _put(tile, 1)]
     inner = [
         f"uint32_t t = w[pair], b = w[{together} + pair];",
-        f"for (uint32_t k = 0; k < {bound}; k++) {{",
-        f"    const uint32_t u = x[POSITIONS * k + p], v = w[{2 * together} + PAIRS * k + pair];",
+        *_weights(tile, bound),
         "    t += (uint32_t)((int16_t)u * (int16_t)v) + (uint32_t)((int16_t)(u >> 16) * (int16_t)(v >> 16));",
         "    b += (uint32_t)((int16_t)u * (int8_t)v) + (uint32_t)((int16_t)(u >> 16) * (int8_t)(v >> 16));",
         "}",
@@ -363,6 +403,23 @@ def _twin(tile: Tile) -> Lines:
         f"        w = {tail} + {sum(counts) * together};",
         f"        y += {tile.step};",
         "    }",
+    ]
+
+
+def _weights(tile: Tile, bound: str) -> Lines:
+    """The head of the twin's loop over words: u of x, v of weights; codes begin with their corrections."""
+    first = 2 * tile.together
+    if tile.packing is None:
+        return [
+            f"for (uint32_t k = 0; k < {bound}; k++) {{",
+            f"    const uint32_t u = x[POSITIONS * k + p], v = w[{first} + PAIRS * k + pair];",
+        ]
+    at = packed_tile.twin_place(tile.packing, tile.chunk)
+    return [
+        *packed_tile.twin_corrections(tile.packing, bound),
+        f"for (uint32_t k = 0; k < {bound}; k++) {{",
+        f"    const uint32_t u = x[POSITIONS * k + p], *const packed = w + {first} + PAIRS * ({at}) + pair;",
+        *(f"    {line}" for line in packed_tile.twin_codes(tile.packing, tile.chunk)),
     ]
 
 

@@ -90,28 +90,43 @@ def _inside(least: int, most: int) -> bool:
     return least >= -_WORD and most < _WORD
 
 
+PackWords: TypeAlias = Callable[[IntArray], IntArray]
+"""(pairs, nested words, 4 weights from the lowest byte up) -> (pairs, packed words)."""
+
+
+def nest(lanes: IntArray) -> IntArray:
+    """The words of bytes that hold weights of 8 bits: (pairs, words, 4) -> (pairs, words)."""
+    nested = (256 * lanes[..., 1::2] + lanes[..., ::2]) & 0xFFFF
+    return nested[..., 0] | nested[..., 1] << 16
+
+
 def pack(
-    weights: IntArray, lanes: Sequence[int] | IntArray, constants: ConstantsOf, together: int = 1
+    weights: IntArray,
+    lanes: Sequence[int] | IntArray,
+    constants: ConstantsOf,
+    together: int = 1,
+    words: PackWords = nest,
 ) -> npt.NDArray[np.uint32]:
     """The words that the function reads for weights (outputs, values) that fit.
 
     `lanes` names the value of each lane, as `order` does, NOTHING where there is none; its length is twice the words
     of a position. For each of the `groups`: the first outputs' starting words, the second outputs', for every word of x
-    one word of each pair, and the constants of each output.
+    one word of each pair (or what `words` makes of them), and the constants of each output.
     """
     chosen = np.asarray(lanes)
     lanewise = np.where(chosen == NOTHING, 0, weights[:, chosen])
-    return np.concatenate([_group(lanewise, group, constants) for group in groups(len(weights), together)])
+    return np.concatenate([_group(lanewise, group, constants, words) for group in groups(len(weights), together)])
 
 
-def _group(lanewise: IntArray, group: tuple[int, ...], constants: ConstantsOf) -> npt.NDArray[np.uint32]:
+def _group(
+    lanewise: IntArray, group: tuple[int, ...], constants: ConstantsOf, words: PackWords
+) -> npt.NDArray[np.uint32]:
     own = [constants(output, SCALES[place % 2]) for place, output in enumerate(group)]
     first = lanewise[list(group[::2])]
     second = lanewise[list(group[1::2])] if len(group) > 1 else np.zeros_like(first)
-    nested = (256 * first + second) & 0xFFFF
-    words = nested[:, ::2] | nested[:, 1::2] << 16
+    pairs = words(np.stack([second, first], axis=2).reshape(len(first), -1, 4))
     seconds = [one.addend for one in own[1::2]] or [0]
     firsts = [one.addend + other for one, other in zip(own[::2], seconds, strict=True)]
     tail = [word for one in own for word in one.words]
-    stream = [*firsts, *seconds, *words.T.reshape(-1).tolist(), *tail]
+    stream = [*firsts, *seconds, *pairs.T.reshape(-1).tolist(), *tail]
     return np.array([word % (1 << 32) for word in stream], dtype=np.uint32)
