@@ -19,7 +19,7 @@ from edgeflow.backends.c.dsp.dense_tile import source as dense_source
 from edgeflow.backends.c.dsp.packed_choice import tile_packing
 from edgeflow.backends.c.dsp.packing import Packing
 from edgeflow.backends.c.dsp.request import ends_of, requant_of, shifts_of, tile_bytes
-from edgeflow.backends.c.dsp.spread import QUICK, spread_name, spread_source
+from edgeflow.backends.c.dsp.spread import QUICK, four_source, spread_name, spread_source
 from edgeflow.backends.c.dsp.tile import Tile, calls, source, split
 from edgeflow.backends.c.dsp.tile_epilogue import Epilogue
 from edgeflow.backends.c.dsp.tile_forms import requantization
@@ -159,6 +159,7 @@ def _spread(layer: DenseLayer, packings: Collection[Packing] | None = None) -> M
     packer: PackWords = partial(packing.pack_chunks, chunk=chunk) if packing else nest
     words = pack(layer.weights, padded(values, 2 * chunk * chunks), constants, together, packer)
     spreader = spread_source(layer.signed) if values >= QUICK else ()
+    spreader += four_source(layer.signed) if values % QUICK else ()
     shared = Shared(tile.name, source(tile), tile_bytes(tile))
     size = chunk * chunks
     return Made(statements, words, (*spreader, shared), size, size, spread_name(layer.signed), packing=packing)

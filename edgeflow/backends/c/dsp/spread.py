@@ -22,7 +22,7 @@ def spread_source(signed: bool, pairs: bool = False) -> tuple[Shared, ...]:
     The bytes 0 1 2 3 of a word give the words (0, 2) and (1, 3), as `tile_weights.order` says, or with `pairs`
     (0, 1) and (2, 3).
     """
-    sign, xtb16 = ("signed", "sxtb16") if signed else ("unsigned", "uxtb16")
+    xtb16 = "sxtb16" if signed else "uxtb16"
     name = spread_name(signed, pairs)
     saved = f"r4, r5, {_SPARE}" if pairs else "r4, r5"
     listing = Listing()
@@ -45,12 +45,35 @@ def spread_source(signed: bool, pairs: bool = False) -> tuple[Shared, ...]:
         "#else",
         f"static void {name}({', '.join(parameters)})",
         "{",
-        *(_twin_pairs(signed) if pairs else [f"    spread_{sign}(to, from, (int32_t)passes * 2, 1);"]),
+        *(_twin_pairs(signed) if pairs else _twin(signed, f"{QUICK // 4} * passes")),
         "}",
         "#endif",
         "",
     ]
     return (Shared(name, "\n".join(text), 72 if pairs else 44),)
+
+
+def four_name(signed: bool) -> str:
+    """The name of the function for four bytes."""
+    return f"spread_{'signed' if signed else 'unsigned'}_four"
+
+
+def four_source(signed: bool) -> tuple[Shared, ...]:
+    """static void NAME(uint32_t *to, const void *from): the words of four bytes that no pass takes."""
+    name = four_name(signed)
+    text = [f"static void {name}(uint32_t *to, const void *from)", "{", *_twin(signed, "1u"), "}", ""]
+    return (Shared(name, "\n".join(text), 32),)
+
+
+def _twin(signed: bool, words: str) -> Lines:
+    kind = "int8_t" if signed else "uint8_t"
+    return [
+        f"    const {kind} *bytes = (const {kind} *)from;",
+        f"    for (uint32_t k = 0; k < {words}; k++, bytes += 4, to += 2) {{",
+        "        to[0] = ((uint32_t)bytes[0] & 0xffffu) | (uint32_t)bytes[2] << 16;",
+        "        to[1] = ((uint32_t)bytes[1] & 0xffffu) | (uint32_t)bytes[3] << 16;",
+        "    }",
+    ]
 
 
 def _twin_pairs(signed: bool) -> Lines:
