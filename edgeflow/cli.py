@@ -20,6 +20,7 @@ from edgeflow.console import (
     Force,
     Json,
     Latency,
+    Optimized,
     Quiet,
     Ram,
     Settings,
@@ -33,6 +34,7 @@ from edgeflow.console import (
     quoted,
     say,
     verdict_json,
+    with_aim,
 )
 from edgeflow.errors import EdgeflowError
 
@@ -110,6 +112,7 @@ def check(
     board: Annotated[str | None, typer.Option("--board", "-b", help="A board's name or a .toml file.")] = None,
     backend: BackendName = "c",
     settings: Settings = None,
+    optimize: Optimized = None,
     latency: Latency = None,
     ram: Ram = None,
     flash: Flash = None,
@@ -123,7 +126,7 @@ def check(
     from edgeflow.board import load_board
     from edgeflow.report.terminal import show_findings, show_memory, show_verdict
 
-    chosen = load_board(board) if board else None
+    chosen, settings = load_board(board) if board else None, with_aim(settings, optimize)
     if model.suffix == ".toml":
         from edgeflow.train.recipe import load_config
 
@@ -331,6 +334,7 @@ def build(
     declared: Declared = None,
     backend: BackendName = "c",
     settings: Settings = None,
+    optimize: Optimized = None,
     compiled: Annotated[
         bool, typer.Option("--compile", help="Also compile it and run it, compared with the graph on a few samples.")
     ] = False,
@@ -348,7 +352,7 @@ def build(
     from edgeflow.report.record import to_json
     from edgeflow.report.terminal import line, show_compiled, show_memory, show_verdict
 
-    chosen, options = load_board(board), backend_settings(settings)
+    chosen, options = load_board(board), backend_settings(with_aim(settings, optimize))
     graph = pipeline.open_graph(model, weights, declared)
     original = pipeline.original_file(model)
     checked = pipeline.check(graph, chosen, backend, options, Limits())

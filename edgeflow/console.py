@@ -59,7 +59,17 @@ BoardName = Annotated[str, typer.Option("--board", "-b", help="A board's name (e
 BackendName = Annotated[str, typer.Option("--backend", help="What to generate: c, tflm or hls4ml.")]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Backend option NAME=VALUE: c prefix, stack, validation; tflm prefix, kernels, int4."),
+    typer.Option(
+        "--set", help="Backend option NAME=VALUE: c prefix, stack, validation, optimize; tflm prefix, kernels, int4."
+    ),
+]
+Optimized = Annotated[
+    str | None,
+    typer.Option(
+        "--optimize",
+        metavar="AIM",
+        help="What backend c is best at: size (weights of up to 6 bits packed), balanced (up to 4 bits), or speed.",
+    ),
 ]
 Latency = Annotated[str | None, typer.Option("--latency", help='Longest time of one inference, such as "50 ms".')]
 Ram = Annotated[str | None, typer.Option("--ram", help='RAM that the model may use, such as "16 KiB".')]
@@ -117,6 +127,11 @@ def answer(yes: bool) -> None:
     """Ends a command whose answer may be no."""
     if not yes:
         raise typer.Exit(1)
+
+
+def with_aim(pairs: list[str] | None, aim: str | None) -> list[str] | None:
+    """What --set gives and, where it is named, the aim of --optimize as the option that it is."""
+    return pairs if aim is None else [*(pairs or ()), f"optimize={aim}"]
 
 
 def backend_settings(pairs: list[str] | None) -> dict[str, object]:

@@ -10,11 +10,13 @@ from edgeflow.backends.c.ctypes import Table, table
 from edgeflow.backends.c.dsp import dense, layers
 from edgeflow.backends.c.elements import make_element
 from edgeflow.backends.c.epilogue import POINTWISE
+from edgeflow.backends.c.fields import Fields
 from edgeflow.backends.c.kernel import Context, Kernel, Maker, accumulator, bias_of, epilogue_of, finished
 from edgeflow.backends.c.lower import Buffer, Step, sums_everything
 from edgeflow.backends.c.moves import MOVES, make_move
 from edgeflow.backends.c.mve import layers as mve
 from edgeflow.backends.c.mve.total import make_total as make_vector_total
+from edgeflow.backends.c.packed import make_packed_conv, packed_weights
 from edgeflow.backends.c.rows import make_argmax, make_softmax
 from edgeflow.backends.c.v6m import layers as v6m
 from edgeflow.backends.c.windows import make_conv, make_pool, make_total
@@ -38,6 +40,7 @@ class DenseKernel(Kernel):
     out_c: int
     weight: Table
     bias: str
+    fields: Fields | None = None
 
 
 def make_kernel(step: Step, name: str, context: Context) -> Kernel:
@@ -54,11 +57,20 @@ def make_kernel(step: Step, name: str, context: Context) -> Kernel:
     return maker(step, step.node, name, context, inputs, y)
 
 
+def _packed_dense(
+    step: Step, node: Node, name: str, context: Context, inputs: tuple[Buffer, ...], y: Buffer
+) -> Kernel | None:
+    """A Dense whose weights fill words; None where that saves no flash."""
+    packed = packed_weights(name, cast(Dense, node.op).weight.T, context)
+    return _dense(step, node, name, context, inputs, y) if packed else None
+
+
 def _dense(step: Step, node: Node, name: str, context: Context, inputs: tuple[Buffer, ...], y: Buffer) -> Kernel:
     op = cast(Dense, node.op)
     acc = accumulator(node, context)
     in_c, out_c = op.weight.shape
-    weight = table(f"{name}_weight", op.weight.T)
+    packed = packed_weights(name, op.weight.T, context)
+    fields, weight = packed or (None, table(f"{name}_weight", op.weight.T))
     bias, bias_tables = bias_of(name, op.bias, "m")
     axes = (*(None,) * (len(node.type.shape) - 1), "m")
     return DenseKernel(
@@ -76,6 +88,7 @@ def _dense(step: Step, node: Node, name: str, context: Context, inputs: tuple[Bu
         out_c=out_c,
         weight=weight,
         bias=bias,
+        fields=fields,
     )
 
 
@@ -83,8 +96,8 @@ SpecialMaker = Callable[[Step, Node, str, Context, tuple[Buffer, ...], Buffer], 
 """A maker for some cores and numbers only: None where it cannot make the kernel."""
 
 SPECIAL: Mapping[type, tuple[SpecialMaker, ...]] = {
-    Conv: (mve.make_conv, layers.make_conv, v6m.make_conv),
-    Dense: (mve.make_dense, dense.make_dense, v6m.make_dense),
+    Conv: (mve.make_conv, layers.make_conv, make_packed_conv, v6m.make_conv),
+    Dense: (mve.make_dense, dense.make_dense, _packed_dense, v6m.make_dense),
     SumPool: (make_vector_total,),
 }
 """Makers that are asked before the plain ones, the first that can makes the kernel."""

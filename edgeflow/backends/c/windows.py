@@ -8,6 +8,7 @@ from typing import cast
 import numpy as np
 
 from edgeflow.backends.c.ctypes import Table, literal, table
+from edgeflow.backends.c.fields import Fields
 from edgeflow.backends.c.flow import Window
 from edgeflow.backends.c.kernel import Context, Kernel, RowForm, accumulator, bias_of, epilogue_of, finished
 from edgeflow.backends.c.lower import Buffer, Step
@@ -79,6 +80,7 @@ class WindowKernel(Kernel):
     pad_value: str = "0"
     weight: Table | None = None
     bias: str = "0"
+    fields: Fields | None = None
 
     @property
     def row(self) -> str:

@@ -48,7 +48,7 @@ def network(bits: int, seed: int, *, power: bool = False, channels: int = 32) ->
     rng = np.random.default_rng(seed)
     builder = GraphBuilder("narrow")
     lo = 0 if power else -128
-    at = builder.input("x", TensorType((8, 6, 4), lo, lo + 255), UNIT)
+    at = builder.input("x", TensorType((8, 6, 8), lo, lo + 255), UNIT)
 
     def weights(*shape: int) -> IntArray:
         half = 1 << (bits - 1)

@@ -1,0 +1,51 @@
+"""Conv and Dense in plain C with packed weights, for cores without kernels of their own, where size is the aim."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import cast
+
+import numpy as np
+
+from edgeflow.backends.c.ctypes import UINT32, Table
+from edgeflow.backends.c.fields import Fields, bits_of
+from edgeflow.backends.c.kernel import Context, Kernel
+from edgeflow.backends.c.lower import Buffer, Step
+from edgeflow.backends.c.optimize import Optimize
+from edgeflow.backends.c.windows import WindowKernel, make_conv
+from edgeflow.ir.graph import Node
+from edgeflow.ir.types import IntArray
+from edgeflow.ops.conv import Conv
+
+_CODE = 160
+"""About the bytes that a function's written-out fields add; packing must save more."""
+
+
+def make_packed_conv(
+    step: Step, node: Node, name: str, context: Context, inputs: tuple[Buffer, ...], y: Buffer
+) -> Kernel | None:
+    """A convolution whose channels at each position of the window fill words; None where that saves no flash."""
+    op = cast(Conv, node.op)
+    weights = np.moveaxis(op.weight, -1, 0)
+    padded = any(map(any, op.pads)) and op.pad_value != 0
+    packed = None if padded or op.groups > 1 else packed_weights(name, weights, context)
+    if packed is None:
+        return None
+    fields, table = packed
+    plain = cast(WindowKernel, make_conv(step, node, name, context, inputs, y))
+    return replace(
+        plain,
+        what=f"{plain.what}, weights of {fields.bits} bits",
+        weight=table,
+        own_tables=(table, *plain.own_tables[1:]),
+        fields=fields,
+    )
+
+
+def packed_weights(name: str, weights: IntArray, context: Context) -> tuple[Fields, Table] | None:
+    """Weights (..., run) in fields, and their table; None where the aim is not size or too little is saved."""
+    fields = Fields(bits_of(weights), weights.shape[-1])
+    words = fields.pack(weights)
+    if context.optimize is not Optimize.SIZE or 4 * words.size + _CODE > weights.size:
+        return None
+    return fields, Table(f"{name}_weight", UINT32, words)
