@@ -333,6 +333,15 @@ def test_an_unknown_backend_option_names_the_near_one(edgeflow: Command, student
     assert answer.err == "error: option \"stack\" needs a value of type int, not 'big'\n"
 
 
+def test_an_aim_is_an_option_of_backend_c(edgeflow: Command, student: Path, tmp_path: Path) -> None:
+    answer = edgeflow("build", student, "--board", "rpi-pico", "-o", tmp_path / "fw", "--optimize", "small")
+    assert answer.code == 2
+    assert 'optimize is "small"; choose one of: size, balanced, speed' in answer.err
+    answer = edgeflow("check", student, "--board", "rpi-pico", "--optimize", "size")
+    assert answer.code == 0
+    assert "--set optimize=size" in answer.out
+
+
 def test_errors_are_json_too(edgeflow: Command, tmp_path: Path) -> None:
     answer = edgeflow("report", tmp_path, "--json")
     assert answer.code == 2
