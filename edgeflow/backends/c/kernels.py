@@ -60,7 +60,7 @@ def make_kernel(step: Step, name: str, context: Context) -> Kernel:
 def _packed_dense(
     step: Step, node: Node, name: str, context: Context, inputs: tuple[Buffer, ...], y: Buffer
 ) -> Kernel | None:
-    """A Dense whose weights fill words; None where that saves no flash."""
+    """A Dense whose weights fill words; None unless size is the aim and flash is saved."""
     packed = packed_weights(name, cast(Dense, node.op).weight.T, context)
     return _dense(step, node, name, context, inputs, y) if packed else None
 

@@ -1,4 +1,4 @@
-"""Conv and Dense in plain C with packed weights, for cores without kernels of their own, where size is the aim."""
+"""Conv and Dense in plain C with packed weights, where no DSP instructions compute them and size is the aim."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _CODE = 160
 def make_packed_conv(
     step: Step, node: Node, name: str, context: Context, inputs: tuple[Buffer, ...], y: Buffer
 ) -> Kernel | None:
-    """A convolution whose channels at each position of the window fill words; None where that saves no flash."""
+    """A convolution whose channels at each position fill words; None unless size is the aim and flash is saved."""
     op = cast(Conv, node.op)
     weights = np.moveaxis(op.weight, -1, 0)
     padded = any(map(any, op.pads)) and op.pad_value != 0

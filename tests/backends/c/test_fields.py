@@ -66,7 +66,7 @@ def test_the_bits_of_signed_fields(weights: tuple[int, ...], bits: int) -> None:
 
 def _packed(graph: Graph, core: Core, optimize: Optimize) -> list[bool]:
     kernels = emit_model(graph, core=core, optimize=optimize).kernels
-    return [one.fields is not None for one in kernels if isinstance(one, WindowKernel | DenseKernel)]
+    return [isinstance(one, WindowKernel | DenseKernel) and one.fields is not None for one in kernels]
 
 
 def test_only_for_size_and_where_words_are_filled() -> None:
