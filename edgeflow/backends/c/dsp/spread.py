@@ -68,10 +68,10 @@ def four_source(signed: bool) -> tuple[Shared, ...]:
 def _twin(signed: bool, words: str) -> Lines:
     kind = "int8_t" if signed else "uint8_t"
     return [
-        f"    const {kind} *bytes = (const {kind} *)from;",
-        f"    for (uint32_t k = 0; k < {words}; k++, bytes += 4, to += 2) {{",
-        "        to[0] = ((uint32_t)bytes[0] & 0xffffu) | (uint32_t)bytes[2] << 16;",
-        "        to[1] = ((uint32_t)bytes[1] & 0xffffu) | (uint32_t)bytes[3] << 16;",
+        f"    const {kind} *const bytes = (const {kind} *)from;",
+        f"    for (uint32_t k = 0; k < {words}; k++) {{",
+        "        to[2 * k] = ((uint32_t)bytes[4 * k] & 0xffffu) | (uint32_t)bytes[4 * k + 2] << 16;",
+        "        to[2 * k + 1] = ((uint32_t)bytes[4 * k + 1] & 0xffffu) | (uint32_t)bytes[4 * k + 3] << 16;",
         "    }",
     ]
 
