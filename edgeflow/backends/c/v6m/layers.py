@@ -12,6 +12,7 @@ from edgeflow.backends.c.ctypes import UINT32, Record, Table, table
 from edgeflow.backends.c.flow import Reuse
 from edgeflow.backends.c.kernel import Context, Kernel, RowForm, Shared
 from edgeflow.backends.c.lower import Buffer, Step
+from edgeflow.backends.c.optimize import Optimize
 from edgeflow.backends.c.v6m import depthwise, listing, tile, vector
 from edgeflow.backends.c.v6m.depthwise import Depthwise
 from edgeflow.backends.c.v6m.refine import Levels, Refined, refine, signed_weights
@@ -24,8 +25,8 @@ from edgeflow.ops.conv import Conv
 from edgeflow.ops.dense import Dense
 from edgeflow.ops.requant import Requant
 
-_MOST_SCRATCH = 4096
-"""Bytes of scratch that a convolution may ask for."""
+_MOST_SCRATCH, _LITTLE_SCRATCH = 4096, 1024
+"""Bytes of scratch that a convolution may ask for; those that it may ask for in any model."""
 _FEW_COLUMNS = 16
 """Rows of fewer positions are made several at a time, so that fewer positions are left over from tiles of four."""
 _FEW_OUTPUTS = 5
@@ -118,7 +119,7 @@ def _convolution(
     words = -(-values // chunk) * chunk
     flat = 0 if _direct(geometry) else -(-2 * values // 4)
     scratch = 2 * words + flat
-    if 4 * scratch > _MOST_SCRATCH:
+    if 4 * scratch > _scratch_limit(context):
         return None
     finisher = _finisher(context, layer.levels)
     group = _rows_together(geometry)
@@ -163,6 +164,16 @@ def _convolution(
     )
 
 
+def _scratch_limit(context: Context) -> int:
+    """Bytes of scratch that a convolution may ask for: in a small model, where RAM is scarce, no more than the tensors
+    of the layer with the largest ones, unless speed is the aim."""
+    if context.optimize is Optimize.SPEED:
+        return _MOST_SCRATCH
+    buffer = context.lowered.buffer
+    held = [sum(buffer(one).size for one in (*step.reads, step.result)) for step in context.lowered.steps]
+    return min(_MOST_SCRATCH, max(_LITTLE_SCRATCH, *held))
+
+
 def _depthwise(
     step: Step, node: Node, name: str, context: Context, inputs: tuple[Buffer, ...], y: Buffer, geometry: Geometry
 ) -> Kernel | None:
@@ -174,7 +185,7 @@ def _depthwise(
     positions = depthwise.positions_of(geometry.out_w)
     columns = (positions - 1) * geometry.stride_w + geometry.k_w
     scratch = -(-geometry.k_h * columns * geometry.in_c // 4)
-    if layer is None or 4 * scratch > _MOST_SCRATCH or not _overlaps(geometry, positions, columns):
+    if layer is None or 4 * scratch > _scratch_limit(context) or not _overlaps(geometry, positions, columns):
         return None
     if layer.weights.min() < -128 or layer.weights.max() > 127:
         return None

@@ -9,8 +9,10 @@ import pytest
 
 from edgeflow.backends.c.emit import emit_model
 from edgeflow.backends.c.kernel import Kernel
+from edgeflow.backends.c.optimize import Optimize
 from edgeflow.backends.c.simulate import simulate
 from edgeflow.backends.c.v6m.layers import ProductKernel, ThumbDepthwiseKernel
+from edgeflow.backends.c.windows import WindowKernel
 from edgeflow.board import Core
 from edgeflow.ir.graph import Graph
 from edgeflow.ir.types import TensorType, frozen_array
@@ -124,3 +126,11 @@ def test_vectors_of_bytes_are_exact(values: int, lo: int, runner: str, tmp_path:
     assert kinds(graph) == [ProductKernel] * 3
     inputs = extreme_inputs(graph, 5)
     assert_exact(graph, inputs, run_c(graph, inputs, tmp_path, runner, "rpi-pico"))
+
+
+@pytest.mark.parametrize(("optimize", "kind"), [(Optimize.BALANCED, WindowKernel), (Optimize.SPEED, ProductKernel)])
+def test_a_window_larger_than_a_small_models_tensors_is_gathered_for_speed_alone(
+    optimize: Optimize, kind: type
+) -> None:
+    graph = graph_of(Case((4, 4, 24), 8, (3, 3), (1, 1), ((1, 1), (1, 1))), 1)
+    assert type(emit_model(graph, core=Core.CORTEX_M0PLUS, optimize=optimize).kernels[0]) is kind
