@@ -152,7 +152,7 @@ def refusal(graph: Graph, board: Board = BOARD) -> str:
 
 @pytest.mark.parametrize("case", ["pad value", "bias"])
 def test_what_another_backend_can_do_names_it_and_a_board(case: str) -> None:
-    assert refusal(CASES[case][0]).splitlines()[1] == "  fix: use --backend c --board microbit-v2, which can"
+    assert refusal(CASES[case][0]).splitlines()[1] == "  fix: use --backend c --board longan-nano, which can"
     assert refusal(CASES[case][0], load_board("rpi-pico")).splitlines()[1] == "  fix: use --backend c, which can"
 
 
