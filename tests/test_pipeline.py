@@ -122,7 +122,7 @@ def test_a_student_too_large_for_its_board_is_told_before_any_training(
     assert captured.err.startswith("error: the student does not fit stm32f103c8: flash is ")
     assert captured.err.endswith(
         "% of what there is, most of it in layer 'hidden'\n"
-        "  fix: take microbit-v2, or make the model smaller; edgeflow check shows more\n"
+        "  fix: take longan-nano, or make the model smaller; edgeflow check shows more\n"
     )
     assert not (recipe.parent / "out" / "teacher.keras").exists()
     assert run(monkeypatch, "check", recipe) == 1
