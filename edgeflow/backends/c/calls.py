@@ -146,13 +146,18 @@ class _Writer:
     nowhere: int
 
     def in_order(self, task: Task) -> bool:
-        """Whether the rows that a task reads lie one behind the other, from the place of the first row of all."""
+        """Whether a task makes all rows, and those that it reads lie one behind the other, from the first of all."""
         kernel = self.kernels[task.step]
         if kernel.by_rows is None:
             return True
+        flow = self.plan.schedule.flow
+        if task.count != flow.extent(flow.steps[task.step]):
+            return False
         for index, one in enumerate(kernel.inputs):
             rows, elements = self.as_read(kernel, index)
             size = elements * one.ctype.size
+            if not self.plan.has_row(one.tensor):
+                return False
             for row in self._wanted(kernel, index, task):
                 if 0 <= row < rows and self._place(one.tensor, row, size) != self.plan.row(one.tensor) + row * size:
                     return False

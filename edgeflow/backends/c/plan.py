@@ -51,6 +51,10 @@ class Plan:
         """Where a row of a tensor lies."""
         return self._rows[tensor, row]
 
+    def has_row(self, tensor: str, row: int = 0) -> bool:
+        """Whether a row has a place: one that nothing reads has none."""
+        return (tensor, row) in self._rows
+
     def scratch(self, task: int) -> int:
         """Where the scratch of a task lies."""
         return self._scratch[self.schedule.flow.steps[self.schedule.tasks[task].step].name, task]
