@@ -74,6 +74,7 @@ class _Writer:
         """A literal when all entries agree, else an indexed table."""
         if not _differs(array):
             return literal(int(array.flat[0]))
+        array = _narrowed(array)
         shape = (1,) * (self.rank - array.ndim) + array.shape
         terms: list[str] = []
         stride = 1
@@ -126,6 +127,15 @@ def varies_along(op: Op, rank: int) -> frozenset[int]:
     for array in filter(_differs, parameters):
         found.update(axis + rank - array.ndim for axis, length in enumerate(array.shape) if length > 1)
     return frozenset(found)
+
+
+def _narrowed(array: IntArray) -> IntArray:
+    """A parameter with length 1 along every axis along which it is the same: it broadcasts to the same values."""
+    for axis in range(array.ndim):
+        first = array.take([0], axis)
+        if (array == first).all():
+            array = first
+    return array
 
 
 def _differs(array: IntArray) -> bool:
