@@ -157,6 +157,23 @@ def accumulator(node: Node, context: Context) -> CType:
     return working_type(*_reach(node, context))
 
 
+def requant_of(step: Step, inputs: tuple[Buffer, ...], y: Buffer) -> Requant | None:
+    """The one Requant behind a layer of bytes; None where there is another op, or any value is wider."""
+    fused = [one.op for one in step.fused]
+    if inputs[0].ctype.size != 1 or y.ctype.size != 1 or len(fused) != 1 or not isinstance(fused[0], Requant):
+        return None
+    return fused[0]
+
+
+def ends_of(node: Node, context: Context) -> tuple[int, int]:
+    """The interval of a layer's input values, padding included."""
+    bounds = context.bounds[node.inputs[0]]
+    ends = [int(bounds.lo.min()), int(bounds.hi.max())]
+    if isinstance(node.op, Conv) and any(map(any, node.op.pads)):
+        ends.append(node.op.pad_value)
+    return min(ends), max(ends)
+
+
 def bias_of(name: str, bias: IntArray, index: str) -> tuple[str, tuple[Table, ...]]:
     """The C expression of output `index`'s bias, and the table behind it."""
     if (bias == bias.flat[0]).all():

@@ -18,14 +18,14 @@ from edgeflow.backends.c.dsp.dense_tile import MOST_PAIRS, UNIT, DenseTile, call
 from edgeflow.backends.c.dsp.dense_tile import source as dense_source
 from edgeflow.backends.c.dsp.packed_choice import tile_packing
 from edgeflow.backends.c.dsp.packing import Packing
-from edgeflow.backends.c.dsp.request import ends_of, requant_of, shifts_of, tile_bytes
+from edgeflow.backends.c.dsp.request import shifts_of, tile_bytes
 from edgeflow.backends.c.dsp.spread import QUICK, four_source, spread_name, spread_source
 from edgeflow.backends.c.dsp.tile import Tile, calls, source, split
 from edgeflow.backends.c.dsp.tile_epilogue import Epilogue
 from edgeflow.backends.c.dsp.tile_forms import requantization
 from edgeflow.backends.c.dsp.tile_weights import ConstantsOf, PackWords, nest, order, pack
 from edgeflow.backends.c.flow import Reuse
-from edgeflow.backends.c.kernel import Context, Kernel, Shared
+from edgeflow.backends.c.kernel import Context, Kernel, Shared, ends_of, requant_of
 from edgeflow.backends.c.lower import Buffer, Step
 from edgeflow.backends.c.optimize import Optimize
 from edgeflow.ir.graph import Node
@@ -71,7 +71,7 @@ def make_dense(
 ) -> Kernel | None:
     """The kernel of a Dense where the core and the numbers allow one; else None."""
     op = cast(Dense, node.op)
-    requant = requant_of(step, inputs, y, context)
+    requant = requant_of(step, inputs, y) if context.core.has_dsp else None
     if requant is None:
         return None
     signed = inputs[0].ctype.name == "int8_t"

@@ -18,6 +18,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 
+from edgeflow.backends.c.assembly import function
 from edgeflow.backends.c.dsp.depthwise_listing import Listing
 from edgeflow.backends.c.dsp.tile_epilogue import SCALES, Epilogue, Lines
 
@@ -108,26 +109,7 @@ def source(tile: DenseTile) -> str:
     _assembly(tile, listing)
     parameters = ["const uint8_t *x", "const uint32_t *w", f"{tile.epilogue.ctype} *y", "uint32_t groups"]
     parameters += [] if tile.size else ["uint32_t size"]
-    head = f"static void {tile.name}(\n    "
-    mark = "__attribute__((unused)) "
-    return "\n".join(
-        [
-            "#if defined(__ARM_FEATURE_DSP)",
-            "/* noipa: the compiler must conclude nothing about arguments and registers from a body without C. */",
-            "__attribute__((naked, noipa))",
-            head + ",\n    ".join(mark + one for one in parameters) + ")",
-            "{",
-            listing.body(),
-            "}",
-            "#else",
-            head + ",\n    ".join(parameters) + ")",
-            "{",
-            *_twin(tile),
-            "}",
-            "#endif",
-            "",
-        ]
-    )
+    return function("defined(__ARM_FEATURE_DSP)", tile.name, parameters, [listing.body()], _twin(tile))
 
 
 def call(tile: DenseTile, x: str, w: str, y: str, groups: int, size: int) -> str:

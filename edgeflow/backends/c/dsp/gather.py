@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from edgeflow.backends.c.assembly import function
+
 LARGEST_STEP = 255
 """The largest step of a load that moves its pointer, in bytes."""
 _WORD = 4
@@ -55,25 +57,8 @@ _REGISTERS = {
 def source(name: str, gather: Gather) -> str:
     """The C text of the function `name`, an identifier: assembly where the core has the instructions, else plain C."""
     parameters = ("uint32_t *x", "const void *const *from", "uint32_t words")
-    marked = ",\n    ".join(f"__attribute__((unused)) {one}" for one in parameters)
-    body = "\n".join(f'        "{line}\\n"' for line in _assembly(gather))
-    return f"""\
-#if defined(__ARM_FEATURE_DSP)
-/* noipa: the compiler must conclude nothing about arguments and registers from a body without C. */
-__attribute__((naked, noipa))
-static void {name}({marked})
-{{
-    __asm__ volatile(
-{body}
-    );
-}}
-#else
-static void {name}({", ".join(parameters)})
-{{
-{_twin(gather)}
-}}
-#endif
-"""
+    statement = ["    __asm__ volatile(", *(f'        "{line}\\n"' for line in _assembly(gather)), "    );"]
+    return function("defined(__ARM_FEATURE_DSP)", name, parameters, statement, [_twin(gather)])
 
 
 def code_bytes(gather: Gather) -> int:

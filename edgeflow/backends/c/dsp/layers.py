@@ -17,12 +17,12 @@ from edgeflow.backends.c.dsp.gather import source as gather_source
 from edgeflow.backends.c.dsp.packed_choice import tile_packing
 from edgeflow.backends.c.dsp.packed_depthwise import narrowest
 from edgeflow.backends.c.dsp.packing import Packing
-from edgeflow.backends.c.dsp.request import ends_of, requant_of, shifts_of, tile_bytes
+from edgeflow.backends.c.dsp.request import shifts_of, tile_bytes
 from edgeflow.backends.c.dsp.tile import STORE_REACH, Tile, calls, source, split
 from edgeflow.backends.c.dsp.tile_forms import requantization
 from edgeflow.backends.c.dsp.tile_weights import NOTHING, PackWords, nest, order, pack
 from edgeflow.backends.c.flow import Reuse
-from edgeflow.backends.c.kernel import Context, Kernel, RowForm, Shared
+from edgeflow.backends.c.kernel import Context, Kernel, RowForm, Shared, ends_of, requant_of
 from edgeflow.backends.c.lower import Buffer, Step
 from edgeflow.backends.c.windows import Geometry, geometry_of
 from edgeflow.ir.graph import Node
@@ -119,7 +119,7 @@ def make_conv(
 ) -> Kernel | None:
     """The kernel of a Conv where the core and the numbers allow one; else None."""
     op = cast(Conv, node.op)
-    requant = requant_of(step, inputs, y, context)
+    requant = requant_of(step, inputs, y) if context.core.has_dsp else None
     if requant is None:
         return None
     geometry = geometry_of(op, context.shapes[node.inputs[0]], node.type.shape)

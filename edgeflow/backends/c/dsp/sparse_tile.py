@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from edgeflow.backends.c.assembly import function
 from edgeflow.backends.c.dsp.depthwise_listing import Listing
 from edgeflow.backends.c.dsp.tile_epilogue import Epilogue, Lines
 
@@ -99,26 +100,7 @@ def source(tile: SparseTile) -> str:
         f"{tile.epilogue.ctype} *y",
         "uint32_t groups",
     )
-    head = f"static void {tile.name}(\n    "
-    mark = "__attribute__((unused)) "
-    return "\n".join(
-        [
-            "#if defined(__ARM_FEATURE_DSP)",
-            "/* noipa: the compiler must conclude nothing about arguments and registers from a body without C. */",
-            "__attribute__((naked, noipa))",
-            head + ",\n    ".join(mark + one for one in parameters) + ")",
-            "{",
-            listing.body(),
-            "}",
-            "#else",
-            head + ",\n    ".join(parameters) + ")",
-            "{",
-            *_twin(tile),
-            "}",
-            "#endif",
-            "",
-        ]
-    )
+    return function("defined(__ARM_FEATURE_DSP)", tile.name, parameters, [listing.body()], _twin(tile))
 
 
 def _assembly(tile: SparseTile, listing: Listing) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edgeflow.backends.c.assembly import function
 from edgeflow.backends.c.dsp.depthwise_listing import Listing
 from edgeflow.backends.c.dsp.tile_epilogue import Lines
 from edgeflow.backends.c.kernel import Shared
@@ -34,23 +35,9 @@ def spread_source(signed: bool, pairs: bool = False) -> tuple[Shared, ...]:
             listing.op(f"mov {high}, {_SPARE}")
     listing.op("stmia r0!, {r3, r4, r5, r12}", "subs r2, r2, #1", "bne 1b", f"pop {{{saved}}}", "bx lr")
     parameters = ("uint32_t *to", "const void *from", "uint32_t passes")
-    mark = "__attribute__((unused)) "
-    text = [
-        "#if defined(__ARM_FEATURE_DSP)",
-        f"__attribute__((naked, noipa)) static void {name}(",
-        f"    {', '.join(mark + one for one in parameters)})",
-        "{",
-        listing.body(),
-        "}",
-        "#else",
-        f"static void {name}({', '.join(parameters)})",
-        "{",
-        *(_twin_pairs(signed) if pairs else _twin(signed, f"{QUICK // 4} * passes")),
-        "}",
-        "#endif",
-        "",
-    ]
-    return (Shared(name, "\n".join(text), 72 if pairs else 44),)
+    twin = _twin_pairs(signed) if pairs else _twin(signed, f"{QUICK // 4} * passes")
+    text = function("defined(__ARM_FEATURE_DSP)", name, parameters, [listing.body()], twin)
+    return (Shared(name, text, 72 if pairs else 44),)
 
 
 def four_name(signed: bool) -> str:

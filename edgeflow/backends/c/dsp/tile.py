@@ -17,6 +17,7 @@ import itertools
 from dataclasses import dataclass
 from functools import partial
 
+from edgeflow.backends.c.assembly import function
 from edgeflow.backends.c.dsp import packed_tile
 from edgeflow.backends.c.dsp.packed_tile import Loaded
 from edgeflow.backends.c.dsp.packing import Packing
@@ -127,24 +128,9 @@ def split(values: int, most: int = MOST_WORDS) -> tuple[int, int]:
 def source(tile: Tile) -> str:
     """The C text of the function: assembly where the core has the instructions, else its twin."""
     unit = " && defined(__ARM_FP)" if tile.needs_bank else ""
-    lines = [
-        f"#if defined(__ARM_FEATURE_DSP){unit}",
-        "/* noipa: the compiler must conclude nothing about arguments and registers from a body without C. */",
-        "__attribute__((naked, noipa))",
-        *_head(tile, "__attribute__((unused)) "),
-        "{",
-        "    __asm__(",
-        *_assembly(tile),
-        "    );",
-        "}",
-        "#else",
-        *_head(tile),
-        "{",
-        *_twin(tile),
-        "}",
-        "#endif",
-    ]
-    return "\n".join(lines) + "\n"
+    guard = f"defined(__ARM_FEATURE_DSP){unit}"
+    statement = ["    __asm__(", *_assembly(tile), "    );"]
+    return function(guard, tile.name, _parameters(tile), statement, _twin(tile))
 
 
 def calls(tile: Tile, outputs: int, arguments: tuple[str, str, str], words: int | None = None) -> Lines:
@@ -164,12 +150,9 @@ def calls(tile: Tile, outputs: int, arguments: tuple[str, str, str], words: int 
     return lines
 
 
-def _head(tile: Tile, mark: str = "") -> Lines:
-    parameters = ["const uint32_t *x", "const uint32_t *w", f"{tile.epilogue.ctype} *y", "uint32_t groups"]
-    if tile.chunks is None:
-        parameters.append("uint32_t words")
-    separator = ",\n    " if mark else ", "
-    return [f"static void {tile.name}({separator.join(mark + one for one in parameters)})"]
+def _parameters(tile: Tile) -> list[str]:
+    words = ["uint32_t words"] if tile.chunks is None else []
+    return ["const uint32_t *x", "const uint32_t *w", f"{tile.epilogue.ctype} *y", "uint32_t groups", *words]
 
 
 def _block(comment: str, lines: Lines) -> Lines:

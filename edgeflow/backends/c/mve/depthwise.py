@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from edgeflow.backends.c.mve.finish import Finish, Lines, add, assembly_block, function
+from edgeflow.backends.c.mve.finish import Finish, Lines, add, assembly_block, vector
 from edgeflow.backends.c.mve.forms import VectorForm
 from edgeflow.ir.types import IntArray
 
@@ -80,7 +80,7 @@ def pack(weights: IntArray, forms: Sequence[VectorForm], finish: Finish) -> npt.
 def source(name: str, shape: Depthwise, finish: str) -> str:
     """The C text of the function: assembly where the core has MVE, else its twin, which calls `finish`."""
     parameters = ("const int8_t *const *taps", "const uint32_t *w", "uint8_t *y", "int32_t columns")
-    return function(name, parameters, _assembly(shape), _twin(shape, finish))
+    return vector(name, parameters, _assembly(shape), _twin(shape, finish))
 
 
 def _assembly(shape: Depthwise) -> Lines:

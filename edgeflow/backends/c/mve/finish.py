@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from edgeflow.backends.c.assembly import function
 from edgeflow.backends.c.mve.forms import LIFT, Clamp, Doubled, Lifted, Shifted, VectorForm
 from edgeflow.ir.types import IntArray
 
@@ -132,26 +133,9 @@ def assembly_block(comment: str, lines: Lines) -> Lines:
     return [f"        /* {comment} */", *(f'        "{line}\\n"' for line in lines)]
 
 
-def function(name: str, parameters: Sequence[str], assembly: Lines, twin: Lines) -> str:
+def vector(name: str, parameters: Sequence[str], assembly: Lines, twin: Lines) -> str:
     """The C text of a function: assembly where the core has MVE, else its twin."""
-    marked = ",\n    ".join(f"__attribute__((unused)) {one}" for one in parameters)
-    lines = [
-        "#if defined(__ARM_FEATURE_MVE)",
-        "/* noipa: the compiler must conclude nothing about arguments and registers from a body without C. */",
-        f"__attribute__((naked, noipa)) static void {name}(\n    {marked})",
-        "{",
-        "    __asm__(",
-        *assembly,
-        "    );",
-        "}",
-        "#else",
-        f"static void {name}({', '.join(parameters)})",
-        "{",
-        *twin,
-        "}",
-        "#endif",
-    ]
-    return "\n".join(lines) + "\n"
+    return function("defined(__ARM_FEATURE_MVE)", name, parameters, ["    __asm__(", *assembly, "    );"], twin)
 
 
 def code_bytes(text: str) -> int:

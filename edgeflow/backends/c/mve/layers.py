@@ -12,7 +12,7 @@ import numpy.typing as npt
 from edgeflow.backends.c.ctypes import UINT32, Table
 from edgeflow.backends.c.dsp.layers import pad_row
 from edgeflow.backends.c.flow import Reuse
-from edgeflow.backends.c.kernel import Context, Kernel, RowForm, Shared
+from edgeflow.backends.c.kernel import Context, Kernel, RowForm, Shared, ends_of, requant_of
 from edgeflow.backends.c.lower import Buffer, Step
 from edgeflow.backends.c.mve import columns, depthwise, product
 from edgeflow.backends.c.mve.depthwise import Depthwise
@@ -24,7 +24,6 @@ from edgeflow.ir.graph import Node
 from edgeflow.ir.types import IntArray
 from edgeflow.ops.conv import Conv
 from edgeflow.ops.dense import Dense
-from edgeflow.ops.requant import Requant
 
 _FEW_COLUMNS = 12
 """Rows of fewer positions are made two at a time, so that fewer positions are left over from pairs."""
@@ -180,23 +179,13 @@ def _layer(
     bias: IntArray,
 ) -> _Layer | None:
     """The layer where it has bytes alone, and one Requant that MVE can do."""
-    fused = [one.op for one in step.fused]
-    bytes_only = inputs[0].ctype.size == y.ctype.size == 1 and weights.min() >= -128 and weights.max() <= 127
-    if not context.core.has_mve or not bytes_only or len(fused) != 1 or not isinstance(fused[0], Requant):
+    requant = requant_of(step, inputs, y)
+    if not context.core.has_mve or requant is None or weights.min() < -128 or weights.max() > 127:
         return None
-    forms = layer_forms(fused[0], weights, bias, _ends(node, context))
+    forms = layer_forms(requant, weights, bias, ends_of(node, context))
     if forms is None:
         return None
     return _Layer(name, context, inputs, y, weights, finish_of(forms, y.ctype.name == "int8_t"), forms)
-
-
-def _ends(node: Node, context: Context) -> tuple[int, int]:
-    """The interval of the input's values, padding included."""
-    bounds = context.bounds[node.inputs[0]]
-    ends = [int(bounds.lo.min()), int(bounds.hi.max())]
-    if isinstance(node.op, Conv) and any(map(any, node.op.pads)):
-        ends.append(node.op.pad_value)
-    return min(ends), max(ends)
 
 
 def _fits(pad: int, unsigned: bool) -> bool:

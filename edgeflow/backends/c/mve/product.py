@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from edgeflow.backends.c.mve.finish import Finish, Lines, add, assembly_block, function
+from edgeflow.backends.c.mve.finish import Finish, Lines, add, assembly_block, vector
 from edgeflow.backends.c.mve.forms import VectorForm
 from edgeflow.ir.types import IntArray
 
@@ -76,7 +76,7 @@ def pack(weights: IntArray, forms: Sequence[VectorForm], finish: Finish, flipped
 def source(name: str, product: Product, finish: str) -> str:
     """The C text of the function: assembly where the core has MVE, else its twin, which calls `finish`."""
     parameters = ("const int8_t *x", "const uint32_t *w", "uint8_t *y", "int32_t outputs")
-    return function(name, parameters, _assembly(product), _twin(product, finish))
+    return vector(name, parameters, _assembly(product), _twin(product, finish))
 
 
 def _assembly(product: Product) -> Lines:

@@ -15,7 +15,7 @@ from edgeflow.backends.c.ctypes import CType
 from edgeflow.backends.c.flow import Window
 from edgeflow.backends.c.kernel import Context, Kernel, RowForm, Shared
 from edgeflow.backends.c.lower import Buffer, Step, sums_everything
-from edgeflow.backends.c.mve.finish import Lines, assembly_block, code_bytes, function
+from edgeflow.backends.c.mve.finish import Lines, assembly_block, code_bytes, vector
 from edgeflow.backends.c.windows import Geometry, geometry_of
 from edgeflow.ir.graph import Node
 from edgeflow.ops.sumpool import SumPool
@@ -73,7 +73,7 @@ def make_total(
 def source(name: str, row: Row) -> str:
     """The C text of the function: assembly where the core has MVE, else its twin."""
     parameters = (f"const {row.x.name} *x", f"{row.y.name} *y", "int32_t channels")
-    return function(name, parameters, _assembly(row), _twin(row))
+    return vector(name, parameters, _assembly(row), _twin(row))
 
 
 def _assembly(row: Row) -> Lines:

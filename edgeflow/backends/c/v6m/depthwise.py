@@ -58,7 +58,7 @@ def source(name: str, finisher: str, shape: Depthwise) -> str:
         ("levels outside", [line for place in range(shape.positions) for line in listing.outside(shape.levels, place)]),
         ("leave", ["9:", f"add sp, #{_FRAME}", *listing.RESTORE]),
     ]
-    return listing.function(name, parameters, assembly, _twin(shape, finisher))
+    return listing.thumb(name, parameters, assembly, _twin(shape, finisher))
 
 
 def _enter(shape: Depthwise) -> Lines:

@@ -10,7 +10,7 @@ import numpy as np
 
 from edgeflow.backends.c.ctypes import UINT32, Record, Table, table
 from edgeflow.backends.c.flow import Reuse
-from edgeflow.backends.c.kernel import Context, Kernel, RowForm, Shared
+from edgeflow.backends.c.kernel import Context, Kernel, RowForm, Shared, ends_of, requant_of
 from edgeflow.backends.c.lower import Buffer, Step
 from edgeflow.backends.c.optimize import Optimize
 from edgeflow.backends.c.v6m import depthwise, listing, tile, vector
@@ -23,7 +23,6 @@ from edgeflow.ir.graph import Node
 from edgeflow.ir.types import IntArray
 from edgeflow.ops.conv import Conv
 from edgeflow.ops.dense import Dense
-from edgeflow.ops.requant import Requant
 
 _MOST_SCRATCH, _LITTLE_SCRATCH = 4096, 1024
 """Bytes of scratch that a convolution may ask for; those that it may ask for in any model."""
@@ -280,27 +279,15 @@ def _layer(
     bias: IntArray,
 ) -> _Layer | None:
     """A layer of bytes with one Requant behind it that has a form for every output."""
-    fused = [one.op for one in step.fused]
-    bytes_only = inputs[0].ctype.size == y.ctype.size == 1
-    if not context.core.is_plain_thumb or not bytes_only or len(fused) != 1 or not isinstance(fused[0], Requant):
+    requant = requant_of(step, inputs, y)
+    if not context.core.is_plain_thumb or requant is None or len(weights) < _FEW_OUTPUTS:
         return None
-    if len(weights) < _FEW_OUTPUTS:
-        return None
-    ends = _ends(node, context)
-    found = refine(fused[0], weights, bias, ends)
+    ends = ends_of(node, context)
+    found = refine(requant, weights, bias, ends)
     if found is None:
         return None
     levels, forms = found
     return _Layer(levels, forms, signed_weights(weights, forms), ends)
-
-
-def _ends(node: Node, context: Context) -> tuple[int, int]:
-    """The interval of the input's values, padding included."""
-    bounds = context.bounds[node.inputs[0]]
-    ends = [int(bounds.lo.min()), int(bounds.hi.max())]
-    if isinstance(node.op, Conv) and any(map(any, node.op.pads)):
-        ends.append(node.op.pad_value)
-    return min(ends), max(ends)
 
 
 def _nothing(outputs: int) -> IntArray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from edgeflow.backends.c.assembly import function
 from edgeflow.backends.c.v6m.refine import Levels
 
 Lines = list[str]
@@ -12,22 +13,12 @@ SAVE = ["push {r4-r7, lr}", "mov r4, r8", "mov r5, r9", "mov r6, r10", "mov r7, 
 RESTORE = ["pop {r4-r7}", "mov r8, r4", "mov r9, r5", "mov r10, r6", "mov r11, r7", "pop {r4-r7, pc}"]
 
 
-def function(name: str, parameters: Sequence[str], assembly: Sequence[tuple[str, Lines]], twin: Lines) -> str:
+def thumb(name: str, parameters: Sequence[str], assembly: Sequence[tuple[str, Lines]], twin: Lines) -> str:
     """The C text: (comment, instructions) where the core runs Thumb code, else the twin."""
-    unused = [f"__attribute__((unused)) {one}" for one in parameters]
-    lines = [
-        "#if defined(__thumb__)",
-        "/* noipa: the compiler must conclude nothing about arguments and registers from a body without C. */",
-        "__attribute__((naked, noipa))",
-        f"static void {name}({(',' + chr(10) + '    ').join(unused)})",
-        "{",
-        "    __asm__(",
-        '        ".syntax unified\\n"',
-    ]
+    statement = ["    __asm__(", '        ".syntax unified\\n"']
     for comment, block in assembly:
-        lines += [f"        /* {comment} */", *(f'        "{line}\\n"' for line in block)]
-    lines += ["    );", "}", "#else", f"static void {name}({', '.join(parameters)})", "{"]
-    return "\n".join([*lines, *(f"    {one}" for one in twin), "}", "#endif"]) + "\n"
+        statement += [f"        /* {comment} */", *(f'        "{line}\\n"' for line in block)]
+    return function("defined(__thumb__)", name, parameters, [*statement, "    );"], [f"    {one}" for one in twin])
 
 
 def finish(levels: Levels, place: int, delta: str) -> Lines:

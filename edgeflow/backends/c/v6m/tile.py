@@ -108,7 +108,7 @@ def source(name: str, finisher: str, tile: Tile) -> str:
         ("levels outside", [line for place in range(tile.positions) for line in listing.outside(tile.levels, place)]),
         ("leave", ["9:", f"add sp, #{_FRAME}", *listing.RESTORE]),
     ]
-    return listing.function(name, parameters, assembly, _twin(tile, finisher))
+    return listing.thumb(name, parameters, assembly, _twin(tile, finisher))
 
 
 def _enter() -> Lines:

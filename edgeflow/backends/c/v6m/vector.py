@@ -54,7 +54,7 @@ def source(name: str, finisher: str, vector: Vector) -> str:
         ("results", _finish(vector)),
         ("levels outside", listing.outside(vector.levels, 0)),
     ]
-    return listing.function(name, parameters, assembly, _twin(vector, finisher))
+    return listing.thumb(name, parameters, assembly, _twin(vector, finisher))
 
 
 def _enter() -> Lines:
