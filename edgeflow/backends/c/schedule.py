@@ -61,8 +61,8 @@ def stream(flow: Flow, group: int | Mapping[str, int]) -> Schedule:
     """Every step makes at most `group` rows a task, as late as possible; the first and last task may make fewer.
 
     `group` is one number or one for each step's name. How many rows a step's first task makes decides how
-    its later groups lie against its operands' groups: all counts are tried, a step at a time, and the
-    schedule of the lowest peak stays. A step that accumulates takes its operand's groups as they are, and one that
+    its later groups lie against its operands' groups: all counts are tried, a step at a time, and the schedule
+    of the lowest peak, and of the fewest tasks among these, stays. A step that accumulates takes its operand's groups as they are, and one that
     needs whole operands only is left to its group.
     """
     sizes = [group if isinstance(group, int) else group[step.name] for step in flow.steps]
@@ -74,7 +74,7 @@ def stream(flow: Flow, group: int | Mapping[str, int]) -> Schedule:
             if step.accumulates or not any(read.window for read in step.reads) or tried == ends:
                 continue
             other = _scheduled(flow, tried)
-            if other.peak() < best.peak():
+            if (other.peak(), len(other.tasks)) < (best.peak(), len(best.tasks)):
                 best, ends = other, tried
     return best
 
