@@ -60,10 +60,10 @@ def whole(flow: Flow) -> Schedule:
 def stream(flow: Flow, group: int | Mapping[str, int]) -> Schedule:
     """Every step makes at most `group` rows a task, as late as possible; the first and last task may make fewer.
 
-    `group` is one number or one for each step's name. How many rows a step's first task makes decides how
-    its later groups lie against its operands' groups: all counts are tried, a step at a time, and the schedule
-    of the lowest peak, and of the fewest tasks among these, stays. A step that accumulates takes its operand's groups as they are, and one that
-    needs whole operands only is left to its group.
+    `group` is one number or one for each step's name. How many rows a step's first task makes decides how its later
+    groups lie against its operands' groups: all counts are tried, a step at a time, and the schedule of the lowest
+    peak, and of the fewest tasks among these, stays. A step that accumulates takes its operand's groups as they
+    are, and one that needs whole operands only is left to its group.
     """
     sizes = [group if isinstance(group, int) else group[step.name] for step in flow.steps]
     ends = _likely_ends(flow, sizes)

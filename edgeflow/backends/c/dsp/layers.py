@@ -10,7 +10,7 @@ from typing import cast
 import numpy as np
 
 from edgeflow.backends.c.ctypes import UINT32, Table
-from edgeflow.backends.c.dsp import depthwise
+from edgeflow.backends.c.dsp import depthwise, window_gather
 from edgeflow.backends.c.dsp.depthwise import Depthwise
 from edgeflow.backends.c.dsp.gather import LARGEST_STEP, Gather, code_bytes
 from edgeflow.backends.c.dsp.gather import source as gather_source
@@ -18,9 +18,11 @@ from edgeflow.backends.c.dsp.packed_choice import tile_packing
 from edgeflow.backends.c.dsp.packed_depthwise import narrowest
 from edgeflow.backends.c.dsp.packing import Packing
 from edgeflow.backends.c.dsp.request import shifts_of, tile_bytes
+from edgeflow.backends.c.dsp.row_parts import COPY_COLUMNS
 from edgeflow.backends.c.dsp.tile import STORE_REACH, Tile, calls, source, split
 from edgeflow.backends.c.dsp.tile_forms import requantization
 from edgeflow.backends.c.dsp.tile_weights import NOTHING, PackWords, nest, order, pack
+from edgeflow.backends.c.dsp.window_gather import MOST_VALUES, POSITIONS, WindowGather
 from edgeflow.backends.c.flow import Reuse
 from edgeflow.backends.c.kernel import Context, Kernel, RowForm, Shared, ends_of, requant_of
 from edgeflow.backends.c.lower import Buffer, Step
@@ -75,6 +77,25 @@ class TileKernel(Kernel):
     step: int = 4
     line: int = 0
     own: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowTileKernel(TileKernel):
+    """A convolution that makes one row a call, from positions that lie in a row of the input, `apart` bytes each.
+
+    `by_window`: the function in `gathers` takes the rows of a whole window; else a row at a time. `back`: the last
+    four positions reach back over some that are made already. `own`: bytes of a part of each row, or of one row, that
+    is copied with its padding where positions read beside the image; 0 where none does.
+    """
+
+    apart: int
+    by_window: bool
+    back: bool
+
+    @property
+    def span(self) -> int:
+        """Columns that four positions read."""
+        return (POSITIONS - 1) * self.geometry.stride_w + self.geometry.k_w
 
 
 @dataclass(frozen=True)
@@ -140,16 +161,20 @@ def _product(
     ends: tuple[int, int],
     positions: Sequence[int],
     together: int,
+    gathered: IntArray | None = None,
 ) -> tuple[Product | None, tuple[Shared, ...]]:
-    """The tile functions of a layer with weights (outputs, values), and their text."""
+    """The tile functions of a layer with weights (outputs, values), and their text. `gathered`: the values of the
+    lanes of x where they are not in the usual order.
+    """
     found = requantization(requant, weights, bias, ends, together, shifts_of(context))
     if found is None:
         return None, ()
     epilogue, constants = found
     outputs, values = weights.shape
-    chunk, chunks = split(len(order(values)))
+    used = order(values) if gathered is None else gathered
+    chunk, chunks = split(len(used))
     lanes = np.full(2 * chunk * chunks, NOTHING)
-    lanes[: len(order(values))] = order(values)
+    lanes[: len(used)] = used
     packing = tile_packing(weights, chunk, chunks, context.packings)
     packer: PackWords = partial(packing.pack_chunks, chunk=chunk) if packing else nest
     words = pack(weights, lanes, constants, together, packer).astype(np.int64)
@@ -202,6 +227,8 @@ def _convolution(layer: _Layer) -> Kernel | None:
     if not (-128 if signed else 0) <= op.pad_value <= (127 if signed else 255):
         return None
     weights = np.moveaxis(op.weight, -1, 0).reshape(geometry.out_c, -1)
+    if (in_rows := _in_rows(layer, weights)) is not None:
+        return in_rows
     wanted = 4 if geometry.out_w == 1 else 2 if geometry.out_w < _FEW_COLUMNS else 1
     group = min(wanted, geometry.out_h)
     most = min(group * geometry.out_w, STORE_REACH // geometry.out_c + 1)
@@ -243,6 +270,70 @@ def _convolution(layer: _Layer) -> Kernel | None:
     )
 
 
+def _in_rows(layer: _Layer, weights: IntArray) -> Kernel | None:
+    """A convolution of long rows, made four positions of a row at a time; None where that does not go."""
+    op, geometry = layer.op, layer.geometry
+    run, apart = geometry.k_w * geometry.in_c, geometry.stride_w * geometry.in_c
+    line = _line(geometry)
+    if geometry.out_w < _FEW_COLUMNS or (POSITIONS - 1) * geometry.out_c > STORE_REACH:
+        return None
+    window = None
+    if run % 4:
+        if geometry.k_h * run > MOST_VALUES or not WindowGather.reaches(run, apart):
+            return None
+        window = WindowGather(geometry.k_h, run, apart, layer.signed, geometry.dilation_h)
+    reuse, rest = _reuse(geometry), geometry.out_w % POSITIONS
+    back = rest > 0 and reuse is Reuse.NEVER and (window is not None or rest == POSITIONS - 1)
+    positions = [POSITIONS, *(count for count in (2, 1) if rest & count and not back)]
+    ends = ends_of(layer.node, layer.context)
+    gathered = window_gather.order(window) if window else None
+    product, shared = _product(layer.name, layer.context, weights, op.bias, layer.requant, ends, positions, 1, gathered)
+    if product is None:
+        return None
+    gathers, functions = _row_gathers(layer, positions, window)
+    checked = geometry.padded and not line
+    part = ((POSITIONS - 1) * geometry.stride_w + geometry.k_w) * geometry.in_c
+    own = part * (geometry.k_h if window else 1) if checked else 0
+    rows = RowForm((geometry.rows,), 1, reuse)
+    return RowTileKernel(
+        name=layer.name,
+        layer=layer.node.layer,
+        what=f"conv {geometry.words}, requantize",
+        template="DspConvRow",
+        inputs=layer.inputs,
+        y=layer.y,
+        own_tables=(product.weight,),
+        by_rows=rows,
+        scratch=product.words * POSITIONS + -(-(rows.reach(0) * line + own) // 4),
+        shared=(*functions, *((COPY_COLUMNS,) if checked else ()), *shared),
+        uses_string=checked or line > 0,
+        product=product,
+        values=weights.shape[1],
+        outputs=geometry.out_c,
+        geometry=geometry,
+        run=run,
+        signed=layer.signed,
+        pad_value=op.pad_value,
+        gathers=gathers,
+        line=line,
+        own=own,
+        apart=apart,
+        by_window=window is not None,
+        back=back,
+    )
+
+
+def _row_gathers(
+    layer: _Layer, positions: Sequence[int], window: WindowGather | None
+) -> tuple[dict[int, str], tuple[Shared, ...]]:
+    """The functions that gather so many positions of a row, by their number, and their text."""
+    if window is not None:
+        name = layer.context.named("gather_window", window)
+        text = window_gather.source(name, window)
+        return {POSITIONS: name}, (Shared(name, text, window_gather.code_bytes(window)),)
+    return _gathers(layer, positions, 4, row=True)
+
+
 def _line(geometry: Geometry) -> int:
     """Bytes of a row with its padding, where rows are copied with it: 0 where they are not."""
     span = (geometry.out_w - 1) * geometry.stride_w + geometry.k_w
@@ -250,12 +341,14 @@ def _line(geometry: Geometry) -> int:
     return line if geometry.padded and line <= _SHORT_LINE else 0
 
 
-def _gathers(layer: _Layer, positions: Sequence[int], step: int) -> tuple[dict[int, str], tuple[Shared, ...]]:
+def _gathers(
+    layer: _Layer, positions: Sequence[int], step: int, *, row: bool = False
+) -> tuple[dict[int, str], tuple[Shared, ...]]:
     """The functions that gather so many positions, by their number, and their text."""
     names: dict[int, str] = {}
     shared: list[Shared] = []
     for count in positions:
-        gather = Gather(count, layer.signed, step)
+        gather = Gather(count, layer.signed, step, row)
         names[count] = layer.context.named(gather.stem, gather)
         shared.append(Shared(names[count], gather_source(names[count], gather), code_bytes(gather)))
     return names, tuple(shared)

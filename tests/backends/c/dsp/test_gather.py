@@ -13,19 +13,24 @@ from tests.backends.c.dsp.bare import PATTERN, Call, on_host, under_qemu
 from tests.conftest import NeedTool
 
 WORDS = (1, 2, 5)
+_BYTES = (False, True)
 GATHERS = [
-    Gather(positions, signed, step) for positions in (4, 2, 1) for signed in (False, True) for step in (4, 7, 255)
+    *(Gather(positions, signed, step) for positions in (4, 2, 1) for signed in _BYTES for step in (4, 7, 255)),
+    *(Gather(positions, signed, row=True) for positions in (4, 2, 1) for signed in _BYTES),
 ]
+APART = 5
 CASES = [(gather, words) for gather in GATHERS for words in WORDS]
 UNTOUCHED = int.from_bytes(bytes([PATTERN]) * 4, "little", signed=True)
 
 
 def function(gather: Gather) -> str:
-    return f"{gather.stem}_{gather.step}_{'signed' if gather.signed else 'unsigned'}"
+    return f"{gather.stem}_by_{gather.step}_{'signed' if gather.signed else 'unsigned'}"
 
 
 def starts(gather: Gather) -> list[int]:
-    """Where the positions' bytes start: at addresses of every kind, not in order."""
+    """Where the positions' bytes start: at addresses of every kind, not in order but in a row."""
+    if gather.row:
+        return [3 + APART * position for position in range(gather.positions)]
     return [11, 3, 6, 0][: gather.positions]
 
 
@@ -36,6 +41,8 @@ def data(seed: int) -> npt.NDArray[np.uint8]:
 def call(gather: Gather, words: int, seed: int) -> Call:
     pointers = ", ".join(f"(const uint8_t *)x + {start}" for start in starts(gather))
     statements = [f"const void *const from[] = {{{pointers}}};", f"{function(gather)}((uint32_t *)y, from, {words}u);"]
+    if gather.row:
+        statements = [f"{function(gather)}((uint32_t *)y, (const uint8_t *)x + 3, {words}u, {APART}u);"]
     return Call(
         function(gather), {"x": data(seed).view(np.uint32)}, statements, "int32_t", gather.positions * 2 * words
     )

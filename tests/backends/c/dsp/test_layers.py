@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgeflow.backends.c.dsp.dense import DspDenseKernel
-from edgeflow.backends.c.dsp.layers import DepthwiseKernel, TileKernel
+from edgeflow.backends.c.dsp.layers import DepthwiseKernel, RowTileKernel, TileKernel
 from edgeflow.backends.c.emit import emit_model
 from edgeflow.backends.c.simulate import simulate
 from edgeflow.board import Core
@@ -29,7 +29,10 @@ Sizes = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Case:
-    """A convolution over `shape`, with one or two spatial axes, then a fully connected layer."""
+    """A convolution over `shape`, with one or two spatial axes, then a fully connected layer.
+
+    `in_rows`: it is one of long rows, four positions of which are gathered at a time.
+    """
 
     shape: Sizes
     outputs: int
@@ -41,6 +44,7 @@ class Case:
     lo: int = 0
     form: str = "relu"
     dilation: Sizes = ()
+    in_rows: bool = False
 
 
 CASES = {
@@ -52,16 +56,25 @@ CASES = {
     "3x3 valid, one output": Case((7, 13, 3), 1, (3, 3), (2, 2), ((0, 0), (0, 0)), form="power of two"),
     "10x4 first layer": Case((20, 10, 1), 8, (10, 4), (2, 2), ((4, 5), (1, 1)), 83, lo=-128),
     "3x3 valid, whole words": Case((7, 6, 4), 6, (3, 3), (1, 1), ((0, 0), (0, 0))),
-    "3x3 same, rows too long to be copied": Case((5, 20, 8), 5, (3, 3), (1, 1), ((1, 1), (1, 1)), 7),
-    "3x3 same, long rows, no whole words": Case((4, 25, 3), 4, (3, 3), (2, 2), ((1, 1), (0, 1))),
-    "padded above alone": Case((6, 20, 4), 4, (3, 2), (1, 1), ((1, 1), (0, 0)), 9),
-    "padded above alone, no whole words": Case((6, 23, 3), 4, (3, 1), (2, 1), ((2, 1), (0, 0)), 9),
+    "3x3 same, rows too long to be copied": Case((5, 20, 8), 5, (3, 3), (1, 1), ((1, 1), (1, 1)), 7, in_rows=True),
+    "3x3 same, long rows, no whole words": Case((4, 25, 3), 4, (3, 3), (2, 2), ((1, 1), (0, 1)), in_rows=True),
+    "padded above alone": Case((6, 20, 4), 4, (3, 2), (1, 1), ((1, 1), (0, 0)), 9, in_rows=True),
+    "padded above alone, no whole words": Case((6, 23, 3), 4, (3, 1), (2, 1), ((2, 1), (0, 0)), 9, in_rows=True),
     "rows apart": Case((9, 7, 1), 4, (3, 4), (1, 1), ((2, 2), (1, 2)), 3, dilation=(2, 1)),
-    "long rows apart": Case((9, 20, 4), 4, (3, 2), (1, 1), ((2, 1), (1, 0)), 3, dilation=(2, 1)),
+    "long rows apart": Case((9, 20, 4), 4, (3, 2), (1, 1), ((2, 1), (1, 0)), 3, dilation=(2, 1), in_rows=True),
     "half to even": Case((5, 9, 4), 4, (2, 2), (1, 1), ((0, 1), (1, 0)), form="half even"),
     "one axis": Case((24, 6), 5, (5,), (2,), ((2, 2),), form="relu"),
     "one axis, one column": Case((9, 1), 3, (3,), (1,), ((0, 0),), form="zero point"),
-    "long rows": Case((3, 30, 2), 3, (3, 3), (1, 1), ((1, 1), (1, 1))),
+    "long rows": Case((3, 30, 2), 3, (3, 3), (1, 1), ((1, 1), (1, 1)), in_rows=True),
+    "pointwise, long rows": Case((3, 15, 8), 12, (1, 1), (1, 1), ((0, 0), (0, 0)), in_rows=True),
+    "pointwise, long rows that narrow": Case((3, 14, 8), 4, (1, 1), (1, 1), ((0, 0), (0, 0)), in_rows=True),
+    "pointwise, long rows, stride": Case((4, 27, 4), 5, (1, 1), (2, 2), ((0, 0), (0, 0)), lo=-128, in_rows=True),
+    "3x3 same, long rows, stride": Case((5, 27, 4), 5, (3, 3), (2, 2), ((1, 1), (1, 1)), -9, lo=-128, in_rows=True),
+    "3x3 same, few channels": Case((4, 32, 3), 5, (3, 3), (2, 2), ((0, 1), (0, 1)), -9, lo=-128, in_rows=True),
+    "5x5 same, one channel": Case((6, 21, 1), 4, (5, 5), (1, 1), ((2, 2), (2, 2)), 3, in_rows=True),
+    "4x7 same, rows apart": Case((9, 70, 1), 4, (4, 7), (1, 1), ((3, 3), (3, 3)), 3, dilation=(2, 1), in_rows=True),
+    "pad wider than the window": Case((2, 66, 1), 3, (2, 3), (1, 1), ((3, 3), (8, 9)), 7, in_rows=True),
+    "7x7 same, no whole words, too large to be written out": Case((7, 15, 1), 4, (7, 7), (1, 1), ((3, 3), (3, 3))),
     "more words than a bank": Case((4, 4, 30), 3, (3, 3), (1, 1), ((1, 1), (1, 1))),
     "17 words": Case((4, 4, 34), 3, (1, 1), (1, 1), ((0, 0), (0, 0))),
     "outputs too far apart for four positions": Case((2, 4, 4), 1400, (1, 1), (1, 1), ((0, 0), (0, 0))),
@@ -115,7 +128,8 @@ def test_layers_are_exact_and_clean_under_the_sanitizers(name: str, tmp_path: Pa
     emitted = emit_model(graph, core=Core.CORTEX_M4F)
     conv = DepthwiseKernel if CASES[name].depthwise else TileKernel
     first, second = emitted.kernels
-    assert type(first) is conv
+    assert isinstance(first, conv)
+    assert isinstance(first, RowTileKernel) is CASES[name].in_rows
     assert type(second) is DspDenseKernel
     assert simulate(emitted.plan.schedule, emitted.plan.placement.offsets) == ()
     inputs = extreme_inputs(graph, 2)
