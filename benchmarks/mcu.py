@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from measured import DEFAULT, Measured, board_with, measure, random_inputs
-from networks import networks
+from nets import networks
 
 from edgeflow.artifacts import write_json
 from edgeflow.backends import BACKENDS
