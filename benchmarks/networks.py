@@ -122,8 +122,8 @@ def main() -> None:
     chosen = [graph for graph in graphs if graph.name in sys.argv[1:] or len(sys.argv) == 1]
     print(f"one inference on {CORE.title}; bytes; 'over': the arena in units of its bound; 's': seconds of planning")
     print(
-        f"{'model':16} {'MACs':>11} {'instructions':>12} {'a MAC':>6} {'RAM':>8} {'stack':>6} {'arena':>8} {'bound':>8} "
-        f"{'over':>6} {'code':>7} {'tables':>9} {'s':>6} equal"
+        f"{'model':16} {'MACs':>11} {'instructions':>12} {'a MAC':>6} {'RAM':>8} {'stack':>6} {'arena':>8} "
+        f"{'bound':>8} {'over':>6} {'code':>7} {'tables':>9} {'s':>6} equal"
     )
     rows: list[Row] = []
     for graph in chosen:

@@ -278,7 +278,7 @@ def _moved(kernel: MoveKernel, cost: CoreCost) -> float:
     """Instructions of the runs that a kernel copies, and of the fill before them."""
     work = 0.0
     for move in kernel.moves:
-        runs = math.prod(axis.length for axis in move.axes)
+        runs = kernel.rows * math.prod(axis.length for axis in move.axes)
         each = cost.per_memcpy + cost.per_byte * move.size if move.size else cost.per_moved * move.run
         work += runs * each
     if kernel.fill_byte is not None:

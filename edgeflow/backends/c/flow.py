@@ -9,7 +9,10 @@ from enum import Enum
 
 @dataclass(frozen=True)
 class Window:
-    """Row r of the result reads the operand's rows r * stride - before ... + size - 1; those outside are padding."""
+    """Row r of the result reads the operand's rows r * stride - before ... + size - 1; those outside are padding.
+
+    `before` is negative where the first rows are skipped.
+    """
 
     size: int
     stride: int = 1

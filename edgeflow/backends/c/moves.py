@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from edgeflow.backends.c.ctypes import literal
-from edgeflow.backends.c.kernel import Axis, Context, Kernel
+from edgeflow.backends.c.flow import Window
+from edgeflow.backends.c.kernel import Axis, Context, Kernel, RowForm
 from edgeflow.backends.c.lower import Buffer, Step
 from edgeflow.ir.graph import Node, Op
 from edgeflow.ir.types import Shape
@@ -20,6 +21,9 @@ from edgeflow.ops.upsample import Upsample
 
 _SHORT = 4
 """Elements: a shorter run is copied by a loop, which beats the call of memcpy."""
+
+SMALL = 256
+"""Bytes: a smaller result is made at once, as its rows would save less RAM than the loop over them takes of flash."""
 
 
 class Stride(NamedTuple):
@@ -56,19 +60,41 @@ class Move:
 
 @dataclass(frozen=True, kw_only=True)
 class MoveKernel(Kernel):
-    """`moves`, after the whole result was filled with `fill` (by memset where `fill_byte` is set)."""
+    """`moves`, after the whole result was filled with `fill` (by memset where `fill_byte` is set).
+
+    By rows, all of this goes for one of `rows` rows; `outside`: it may have no row of the input, and is the fill then.
+    """
 
     moves: tuple[Move, ...]
     fill: str | None
     fill_byte: int | None
+    rows: int = 1
+    outside: bool = False
+
+    @property
+    def row_elements(self) -> int:
+        """Elements of the result that are made at once."""
+        return self.y.elements // self.rows
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of the result that are made at once."""
+        return self.y.size // self.rows
 
 
 def make_move(step: Step, node: Node, name: str, context: Context, inputs: tuple[Buffer, ...], y: Buffer) -> Kernel:
     """The kernel of an op that moves elements."""
     shapes = tuple(context.shapes[one] for one in node.inputs)
-    what, routes = _ROUTES[type(node.op)](node.op, shapes, node.type.shape)
+    in_rows = _in_rows(node, shapes) if y.size >= SMALL else None
+    what, routes = _ROUTES[type(node.op)](
+        in_rows.op if in_rows else node.op,
+        tuple((1, *one[1:]) for one in shapes) if in_rows else shapes,
+        (1, *node.type.shape[1:]) if in_rows else node.type.shape,
+    )
+    operand = "row" if in_rows else "x"
     moves = tuple(
-        _move(route, f"x{number or ''}", one, y) for number, (route, one) in enumerate(zip(routes, inputs, strict=True))
+        _move(route, f"{operand}{number or ''}", one, y)
+        for number, (route, one) in enumerate(zip(routes, inputs, strict=True))
     )
     value = _fill(node.op) if y.elements > sum(one.elements for one in inputs) else None
     byte = None if value is None or (value not in (0, -1) and y.ctype.size > 1) else value & 0xFF
@@ -79,11 +105,45 @@ def make_move(step: Step, node: Node, name: str, context: Context, inputs: tuple
         template="move",
         inputs=inputs,
         y=y,
+        by_rows=RowForm((in_rows.window,) * len(inputs)) if in_rows else None,
         uses_string=byte is not None or any(move.size for move in moves),
         moves=moves,
         fill=None if value is None else literal(value),
         fill_byte=byte,
+        rows=node.type.shape[0] if in_rows else 1,
+        outside=in_rows is not None and in_rows.outside,
     )
+
+
+@dataclass(frozen=True)
+class _InRows:
+    """What an op does within a row of its result, the row of each operand that this row needs, whether one lacks."""
+
+    op: Op
+    window: Window
+    outside: bool = False
+
+
+def _in_rows(node: Node, shapes: Sequence[Shape]) -> _InRows | None:
+    """None where a row needs other than one row of each operand, or where there is one row only."""
+    shape, same = node.type.shape, Window(1)
+    if len(shape) == 1 or shape[0] == 1 or any(len(one) != len(shape) for one in shapes):
+        return None
+    match node.op:
+        case Concat(axis=axis) if axis > 0:
+            return _InRows(node.op, same)
+        case Transpose(order=order) if order[0] == 0:
+            return _InRows(node.op, same)
+        case Upsample(factors=factors) if factors[0] == 1:
+            return _InRows(node.op, same)
+        case Pad(pads=pads) as pad:
+            return _InRows(replace(pad, pads=((0, 0), *pads[1:])), Window(1, before=pads[0][0]), any(pads[0]))
+        case Slice(begin=begin, strides=strides) as part:
+            size = (1, *part.size[1:])
+            op = replace(part, begin=(0, *begin[1:]), size=size, strides=(1, *strides[1:]))
+            return _InRows(op, Window(1, strides[0], -begin[0]))
+        case _:
+            return None
 
 
 def _show(shape: Shape) -> str:
