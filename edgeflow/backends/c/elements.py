@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgeflow.backends.c.epilogue import POINTWISE, varies_along
+from edgeflow.backends.c.ctypes import CType, working_type
+from edgeflow.backends.c.epilogue import POINTWISE, Epilogue, varies_along, write_epilogue
 from edgeflow.backends.c.flow import Reuse, Window
 from edgeflow.backends.c.kernel import Axis, Context, Kernel, RowForm, accumulator, epilogue_of, finished
 from edgeflow.backends.c.lower import Buffer, Step
@@ -16,12 +17,31 @@ from edgeflow.ops.add import Add
 from edgeflow.ops.multiply import Multiply
 
 
+@dataclass(frozen=True)
+class Operand:
+    """A value that statements make of one that is read, which is `read` as a variable of type `ctype`."""
+
+    variable: str
+    ctype: str
+    read: str
+    epilogue: Epilogue
+
+
 @dataclass(frozen=True, kw_only=True)
 class ElementKernel(Kernel):
-    """One value at a time, in the order of the result: Add, Multiply, and pointwise ops on their own."""
+    """One value at a time, in the order of the result: Add, Multiply, and pointwise ops on their own.
+
+    `operands` are what is done to values before they are added or multiplied.
+    """
 
     value: str
     axes: tuple[Axis, ...]
+    operands: tuple[Operand, ...] = ()
+
+    @property
+    def epilogues(self) -> tuple[Epilogue, ...]:
+        """What is done to values while they are in a register."""
+        return (*(one.epilogue for one in self.operands), *super().epilogues)
 
     @property
     def row_elements(self) -> int:
@@ -36,16 +56,24 @@ def make_element(
     acc = accumulator(node, context)
     alone = isinstance(node.op, POINTWISE)
     pointwise = (node, *step.fused) if alone else step.fused
+    every = (*step.before, *pointwise)
     shapes = [context.shapes[one] for one in node.inputs]
-    rows = _rows(node.type.shape, pointwise, shapes)
+    rows = _rows(node.type.shape, every, shapes)
     if rows:
         shapes = [(1, *shape[1:]) for shape in shapes]
     shape = shapes[0] if rows else node.type.shape
-    axes, names = _loops(shape, pointwise, shapes)
+    axes, names = _loops(shape, every, shapes)
     operand = "row" if rows else "x"
+    reads = [f"{operand}{number or ''}[{_place(one, shape, axes)}]" for number, one in enumerate(shapes)]
+    before = {one.name: one for one in step.before}
+    operands = {
+        number: _operand(before[one], f"{name}_x{number or ''}", context, reads[number], names)
+        for number, one in enumerate(node.inputs)
+        if one in before
+    }
     terms = [
-        f"{'' if alone and one.ctype.size < acc.size else f'({acc.name})'}{operand}{number or ''}[{place}]"
-        for number, (one, place) in enumerate(zip(inputs, (_place(one, shape, axes) for one in shapes), strict=True))
+        _term(operands[number].epilogue.value if number in operands else reads[number], acc, whole=whole)
+        for number, whole in enumerate(alone and one.ctype.size < acc.size for one in inputs)
     ]
     words = [_WORDS[type(node.op)]] if type(node.op) in _WORDS else []
     return ElementKernel(
@@ -60,7 +88,23 @@ def make_element(
         by_rows=rows,
         value=_value(node.op, terms),
         axes=axes,
+        operands=tuple(operands.values()),
     )
+
+
+def _operand(node: Node, name: str, context: Context, read: str, axes: Sequence[str | None]) -> Operand:
+    """What a pointwise node does to the values of an operand. `name` starts the tables' names, and ends like `x`."""
+    source = context.bounds[node.inputs[0]]
+    kind = working_type(int(source.lo.min()), int(source.hi.max()))
+    number = name.rpartition("_x")[2]
+    variable = f"in{number}"
+    epilogue = write_epilogue((node,), name, context.bounds, kind, axes, (variable, f"part{number}"))
+    return Operand(variable, kind.name, read, epilogue)
+
+
+def _term(value: str, acc: CType, *, whole: bool) -> str:
+    """A value in the accumulator's type; `whole` where C converts it to that without loss by itself."""
+    return value if whole else f"({acc.name}){value}"
 
 
 def _rows(shape: Shape, pointwise: Sequence[Node], operands: Sequence[Shape]) -> RowForm | None:

@@ -222,6 +222,6 @@ def _model(graph: Graph, digest: str, prefix: str, lowered: Lowered, plan: Plan,
 
 
 def _helpers(kernels: tuple[Kernel, ...]) -> tuple[Helper, ...]:
-    needed = {one for kernel in kernels if kernel.epilogue for one in kernel.epilogue.helpers}
+    needed = {one for kernel in kernels for epilogue in kernel.epilogues for one in epilogue.helpers}
     ordered = sorted(needed, key=lambda one: (one[0].value, one[1].size))
     return tuple(Helper(helper_name(rounding, ctype), ctype.name, *_WORDS[rounding]) for rounding, ctype in ordered)

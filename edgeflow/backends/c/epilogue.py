@@ -148,21 +148,27 @@ def _rows(threshold: Threshold) -> IntArray:
 
 
 def write_epilogue(
-    nodes: Sequence[Node], name: str, bounds: Mapping[str, Bounds], acc: CType, axes: Sequence[str | None]
+    nodes: Sequence[Node],
+    name: str,
+    bounds: Mapping[str, Bounds],
+    acc: CType,
+    axes: Sequence[str | None],
+    variables: tuple[str, str] = ("acc", "v"),
 ) -> Epilogue:
-    """C for pointwise nodes, each of which reads the one before it; the first reads `acc`. `name` starts all tables.
+    """C for pointwise nodes, each of which reads the one before it. `name` starts all tables.
 
-    `axes` names the loop variable of each tensor axis. An axis named None has no loop variable: no parameter may
+    `variables`: the one that the first reads, and what starts the names of their results. `axes` names the loop variable of each tensor axis. An axis named None has no loop variable: no parameter may
     vary along it (`varies_along`).
     """
     writer = _Writer(axes, name)
     statements: list[str] = []
-    value = _Value("acc", acc, bounds[nodes[0].inputs[0]])
+    start, stem = variables
+    value = _Value(start, acc, bounds[nodes[0].inputs[0]])
     wide = False
     for number, node in enumerate(nodes, start=1):
         writer.number = str(number) if number > 1 else ""
         writer.wide = value.ctype is INT64
-        result = f"v{writer.number}"
+        result = f"{stem}{writer.number}"
         ctype, lines = _WRITERS[type(node.op)](node.op, writer, value, result)
         statements += lines
         value = _Value(result, ctype, bounds[node.name])

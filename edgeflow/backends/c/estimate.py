@@ -202,8 +202,7 @@ def _padded_lines(kernel: TileKernel, shape: Geometry) -> float:
 def _values(kernel: Kernel, step: Step, cost: CoreCost) -> float:
     """Instructions of what is done to each value of the result, and of storing it."""
     each = cost.per_element * len(kernel.inputs) if isinstance(kernel, ElementKernel) else cost.per_result
-    if kernel.epilogue is not None:
-        each += sum(cost.pieces[piece][wide] for piece, wide in kernel.epilogue.pieces)
+    each += sum(cost.pieces[piece][wide] for one in kernel.epilogues for piece, wide in one.pieces)
     thresholds = (node.op for node in (step.node, *step.fused) if node and isinstance(node.op, Threshold))
     each += sum(cost.per_compare * _compares(one.thresholds.shape[1]) for one in thresholds)
     return each * kernel.y.elements

@@ -85,14 +85,19 @@ class Kernel:
         return self.inputs[0]
 
     @property
+    def epilogues(self) -> tuple[Epilogue, ...]:
+        """What is done to values while they are in a register."""
+        return (self.epilogue,) if self.epilogue else ()
+
+    @property
     def wide(self) -> bool:
         """Whether the function computes with 64 bits."""
-        return self.acc == INT64.name or (self.epilogue is not None and self.epilogue.wide)
+        return self.acc == INT64.name or any(one.wide for one in self.epilogues)
 
     @property
     def tables(self) -> tuple[Table, ...]:
         """Every constant array that the function reads."""
-        return (*self.own_tables, *(self.epilogue.tables if self.epilogue else ()))
+        return (*self.own_tables, *(table for one in self.epilogues for table in one.tables))
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from edgeflow.backends.c.moves import MOVES, make_move
 from edgeflow.backends.c.mve import layers as mve
 from edgeflow.backends.c.mve.total import make_total as make_vector_total
 from edgeflow.backends.c.packed import make_packed_conv, packed_weights
+from edgeflow.backends.c.planes import make_plane
 from edgeflow.backends.c.rows import make_argmax, make_softmax
 from edgeflow.backends.c.v6m import layers as v6m
 from edgeflow.backends.c.windows import make_conv, make_pool, make_total
@@ -98,6 +99,7 @@ SpecialMaker = Callable[[Step, Node, str, Context, tuple[Buffer, ...], Buffer], 
 SPECIAL: Mapping[type, tuple[SpecialMaker, ...]] = {
     Conv: (mve.make_conv, layers.make_conv, make_packed_conv, v6m.make_conv),
     Dense: (mve.make_dense, dense.make_dense, _packed_dense, v6m.make_dense),
+    Add: (make_plane,),
     SumPool: (make_vector_total,),
 }
 """Makers that are asked before the plain ones, the first that can makes the kernel."""

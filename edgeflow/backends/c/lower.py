@@ -22,6 +22,9 @@ from edgeflow.ops.sumpool import SumPool
 from edgeflow.ops.transpose import Transpose
 from edgeflow.ops.upsample import Upsample
 
+_SUMS = (Add, Multiply)
+"""The ops whose loops read one value of each operand, so that a pointwise op may be done on it as it is read."""
+
 _LOOPS = (Conv, Dense, Add, Multiply, MaxPool, SumPool, *POINTWISE)
 """The ops whose loops have each finished value in a variable."""
 
@@ -33,19 +36,22 @@ WINDOWS = (Conv, MaxPool, SumPool)
 class Step:
     """One loop nest: `node`'s op, then the `fused` ones on each result while it is still in a register.
 
-    It reads the buffers of `node.inputs` and writes the tensor `result`. `node` None is a plain copy
-    of the tensor `copies` into an output.
+    It reads the buffers of `node.inputs` and writes the tensor `result`. What a node of `before` would make of another
+    tensor is made of each value of that one as it is read. `node` None is a plain copy of the tensor `copies` into an
+    output.
     """
 
     result: str
     node: Node | None
     fused: tuple[Node, ...] = ()
     copies: str | None = None
+    before: tuple[Node, ...] = ()
 
     @property
     def reads(self) -> tuple[str, ...]:
         """The tensors that the step reads."""
-        return self.node.inputs if self.node else (self.copies or "",)
+        sources = {one.name: one.inputs[0] for one in self.before}
+        return tuple(sources.get(name, name) for name in self.node.inputs) if self.node else (self.copies or "",)
 
     @property
     def layer(self) -> str:
@@ -88,16 +94,17 @@ def lower(graph: Graph) -> Lowered:
     results = {output.tensor for output in graph.outputs}
     steps: list[Step] = []
     views: dict[str, str] = {}
-    taken: set[str] = set()
+    before = {node.name: _before(graph, node, results) for node in graph.nodes}
+    taken = {one.name for nodes in before.values() for one in nodes}
     for node in graph.nodes:
         if node.name in taken:
             continue
         if _moves_nothing(graph, node):
             views[node.name] = node.inputs[0]
             continue
-        fused = _chain(graph, node, results)
+        fused = _chain(graph, node, results, taken)
         taken.update(one.name for one in fused)
-        steps.append(Step((node, *fused)[-1].name, node, fused))
+        steps.append(Step((node, *fused)[-1].name, node, fused, before=before[node.name]))
     return _place(graph, steps, views)
 
 
@@ -122,14 +129,41 @@ def sums_everything(shapes: Mapping[str, Shape], node: Node) -> bool:
     return isinstance(op, SumPool) and op.window == shapes[node.inputs[0]][:-1] and not any(map(any, op.pads))
 
 
-def _chain(graph: Graph, head: Node, results: set[str]) -> tuple[Node, ...]:
-    """The pointwise nodes behind a node, up to a tensor that something else reads or that is an output."""
+def _before(graph: Graph, node: Node, results: set[str]) -> tuple[Node, ...]:
+    """The pointwise nodes that make operands of a sum or product for it alone, and no smaller than what they read.
+
+    The operand waits for the other one in fewer bytes then, and what makes it ends with one pointwise op fewer.
+    """
+    if not isinstance(node.op, _SUMS):
+        return ()
+    makers = {one.name: one for one in graph.nodes if isinstance(one.op, POINTWISE)}
+    found = [makers[name] for name in dict.fromkeys(node.inputs) if name in makers and name not in results]
+    return tuple(one for one in found if len(graph.readers(one.name)) == 1 and _widens(graph, one, node))
+
+
+def _widens(graph: Graph, node: Node, reader: Node) -> bool:
+    """Whether a pointwise node's values take more bytes than its input's, or as many where nothing computes those.
+
+    Its parameters must be ones that the reader's loop knows.
+    """
+    source, result = (graph.tensor(name).type for name in (node.inputs[0], node.name))
+    old, new = (storage_type(one.lo, one.hi).size for one in (source, result))
+    computed = any(one.name == node.inputs[0] and isinstance(one.op, _LOOPS) for one in graph.nodes)
+    known = result.shape == reader.type.shape or not varies_along(node.op, len(result.shape))
+    return known and (old < new or (old == new and not computed))
+
+
+def _chain(graph: Graph, head: Node, results: set[str], taken: set[str]) -> tuple[Node, ...]:
+    """The pointwise nodes behind a node, up to a tensor that something else reads or that is an output.
+
+    Those that are `taken` are part of another chain.
+    """
     chain: list[Node] = []
     at = head
     alone = sums_everything({name: graph.tensor(name).type.shape for name in head.inputs}, head)
     while isinstance(head.op, _LOOPS) and not alone and at.name not in results:
         readers = graph.readers(at.name)
-        if len(readers) != 1 or not _can_fuse(head, readers[0]):
+        if len(readers) != 1 or readers[0].name in taken or not _can_fuse(head, readers[0]):
             break
         at = readers[0]
         chain.append(at)
