@@ -18,10 +18,11 @@ class CoreCost:
     A tap is one multiply-accumulate (one element of a pool; a word tap one of a sum that takes four at a time), a wide
     tap one in 64 bits; a window is one kernel position of one result, a checked one lies in a padded input, and a
     single one has one channel: its tap is part of it; a grouped one costs so much more. A result is what is stored
-    behind such loops, an element what is read, and stored, without. `pieces` is what the statements of a Requant, Lut
-    or Threshold do to a value, in 32 and in 64 bits. A compare is one threshold of a result, or one element that is
-    looked at; a softmax computes two exponentials of each channel (or reads them) and one reciprocal, or interpolates
-    between a table's entries; `per_moved` is one element of a short run, a longer run is a memcpy and its bytes.
+    behind such loops, an element what is read, and stored, without, a sum what a plane makes of two bytes. `pieces` is
+    what the statements of a Requant, Lut or Threshold do to a value, in 32 and in 64 bits. A compare is one threshold
+    of a result, or one element that is looked at; a softmax computes two exponentials of each channel (or reads them)
+    and one reciprocal, or interpolates between a table's entries; `per_moved` is one element of a short run, a longer
+    run is a memcpy and its bytes.
 
     Fitted to what `make bench-mcu` and, for the pieces, `make bench-requants` count under QEMU; cycles from the cores'
     instruction timing (one, two for a load, two to three for a taken branch), flash wait states not counted.
@@ -39,6 +40,7 @@ class CoreCost:
     per_word_tap: float
     per_result: float
     per_element: float
+    per_sum: float
     pieces: _Pieces
     per_moved: float
     per_memcpy: float
@@ -114,6 +116,7 @@ _ARMV7 = CoreCost(
     per_word_tap=2.8,
     per_result=7.0,
     per_element=2.5,
+    per_sum=8.3,
     pieces={
         Piece.LOAD: (0.9, 0.5),
         Piece.MULTIPLY: (0.8, 1.0),
@@ -162,6 +165,7 @@ _ARMV6 = CoreCost(
     per_word_tap=5.0,
     per_result=8.0,
     per_element=3.5,
+    per_sum=13.5,
     pieces={
         Piece.LOAD: (1.3, 0.0),
         Piece.MULTIPLY: (2.1, 37.0),

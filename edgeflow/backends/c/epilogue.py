@@ -157,8 +157,9 @@ def write_epilogue(
 ) -> Epilogue:
     """C for pointwise nodes, each of which reads the one before it. `name` starts all tables.
 
-    `variables`: the one that the first reads, and what starts the names of their results. `axes` names the loop variable of each tensor axis. An axis named None has no loop variable: no parameter may
-    vary along it (`varies_along`).
+    `variables`: the one that the first reads, and what starts the names of their results. `axes` names the loop
+    variable of each tensor axis. An axis named None has no loop variable: no parameter may vary along it
+    (`varies_along`).
     """
     writer = _Writer(axes, name)
     statements: list[str] = []

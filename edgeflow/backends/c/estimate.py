@@ -21,6 +21,7 @@ from edgeflow.backends.c.mve import cost as mve
 from edgeflow.backends.c.objects import Kind
 from edgeflow.backends.c.optimize import Optimize
 from edgeflow.backends.c.plan import groups_of, plan_memory
+from edgeflow.backends.c.planes import PlaneKernel
 from edgeflow.backends.c.rows import InterpolatedSoftmaxKernel, RowKernel, SoftmaxKernel
 from edgeflow.backends.c.v6m import work
 from edgeflow.backends.c.v6m.layers import ProductKernel, ThumbDepthwiseKernel
@@ -201,6 +202,8 @@ def _padded_lines(kernel: TileKernel, shape: Geometry) -> float:
 
 def _values(kernel: Kernel, step: Step, cost: CoreCost) -> float:
     """Instructions of what is done to each value of the result, and of storing it."""
+    if isinstance(kernel, PlaneKernel):
+        return cost.per_sum * kernel.y.elements
     each = cost.per_element * len(kernel.inputs) if isinstance(kernel, ElementKernel) else cost.per_result
     each += sum(cost.pieces[piece][wide] for one in kernel.epilogues for piece, wide in one.pieces)
     thresholds = (node.op for node in (step.node, *step.fused) if node and isinstance(node.op, Threshold))

@@ -6,12 +6,14 @@ that gives the same bytes for every pair is searched near it, and taken if every
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from typing import cast
 
 import numpy as np
+import numpy.typing as npt
 
 from edgeflow.backends.c.ctypes import INT32
 from edgeflow.backends.c.ctypes import Table as Constants
@@ -20,6 +22,7 @@ from edgeflow.backends.c.dsp.staircase import line_of
 from edgeflow.backends.c.flow import Reuse, Window
 from edgeflow.backends.c.kernel import Context, Kernel, RowForm, requant_of
 from edgeflow.backends.c.lower import Buffer, Step
+from edgeflow.backends.c.optimize import Optimize
 from edgeflow.ir.graph import Node, Op
 from edgeflow.ir.types import IntArray
 from edgeflow.ops.add import Add
@@ -27,13 +30,20 @@ from edgeflow.ops.requant import Requant
 
 _NEAR = 12
 """Factors so far from the ideal ones, in both directions, are tried."""
+_DROPS = (1 << 9, 1 << 11, 1 << 13)
+_UNROLL = 4
 _ROOM = 1 << 16
 """Least distance of the ideal plane from the ends of 32 bits, for what the search adds."""
 
 
 @dataclass(frozen=True)
 class Plane:
-    """y = clamp((start + first * a + second * b) >> shift, lo, hi), in this order, on the way within 32 bits."""
+    """y = clamp((start + first * a + second * b) >> shift, lo, hi), in this order, on the way within 32 bits.
+
+    `half_even` takes 1 from a word whose bit `shift` is set before it is shifted: with half of 2**shift in the start
+    the quotient rounds half to even. `drop` is taken from a negative word, which is less by `rest` until then: a tie
+    below 0 rounds down where one above rounds up.
+    """
 
     first: int
     second: int
@@ -41,17 +51,25 @@ class Plane:
     shift: int
     lo: int
     hi: int
+    half_even: bool = False
+    drop: int = 0
+    rest: int = 0
 
     def evaluate(self, a: IntArray, b: IntArray) -> IntArray:
         """Values that broadcast against each other."""
-        return np.clip((self.start + self.first * a + self.second * b) >> self.shift, self.lo, self.hi)
+        word = self.start + self.first * a + self.second * b
+        word += (word >> 31) * self.drop + self.rest
+        if self.half_even:
+            word -= (word >> self.shift) & 1
+        return np.clip(word >> self.shift, self.lo, self.hi)
 
 
 @dataclass(frozen=True, eq=False)
 class Table:
     """What is wanted: `values[i, j]` for a = a_lo + i and b = b_lo + j, clamped to [lo, hi].
 
-    `ideal`: the slopes in both directions and the start of a real plane, whose floor is nearly that.
+    `ideal`: the slopes in both directions and the start of a real plane, whose floor is nearly that, and how much of
+    the start rounds and moves the zero point.
     """
 
     values: IntArray
@@ -60,6 +78,7 @@ class Table:
     lo: int
     hi: int
     ideal: tuple[Fraction, Fraction, Fraction]
+    beyond: Fraction = Fraction(0)
 
     @property
     def a(self) -> IntArray:
@@ -86,16 +105,43 @@ class _Bounds:
 
 
 def find_plane(table: Table) -> Plane | None:
+    """A plane that gives all values of the table; None where none was found."""
+    found = (make() for make in (partial(_near, table), partial(_dyadic, table), *_parted(table)))
+    return next((one for one in found if one is not None and _fits(one, table) and _equal(one, table)), None)
+
+
+def _parted(table: Table) -> tuple[Callable[[], Plane | None], ...]:
+    """The searches for planes of two parts, where ties may round away from zero."""
+    return tuple(partial(_near, table, drop) for drop in _DROPS if table.beyond)
+
+
+def _equal(plane: Plane, table: Table) -> bool:
+    return bool((plane.evaluate(table.a, table.b) == table.values).all())
+
+
+def _dyadic(table: Table) -> Plane | None:
+    """The ideal plane itself where its numbers are whole ones over a power of two; half to even."""
+    bits = max(one.denominator for one in table.ideal)
+    if bits & (bits - 1) or not 1 < bits <= 1 << 31:
+        return None
+    first, second, start = (int(one * bits) for one in table.ideal)
+    return Plane(first, second, start, bits.bit_length() - 1, table.lo, table.hi, half_even=True)
+
+
+def _near(table: Table, drop: int = 0) -> Plane | None:
     """The plane whose start may move farthest among those with factors near the ideal ones; None without any.
 
     With shift k, y = v where v * 2**k <= first * a + second * b + start < (v + 1) * 2**k: for given factors every pair
-    bounds the start, and few pairs lie so close to a step that they can decide. All pairs are compared at the end.
+    bounds the start, and few pairs lie so close to a step that they can decide.
     """
     shift = _shift(table)
     if shift is None:
         return None
     first, second = (round(one * (1 << shift)) for one in table.ideal[:2])
     base = first * table.a + second * table.b
+    rest = round(table.beyond * (1 << shift)) if drop else 0
+    if drop:
+        base = base - drop * (base < rest - round(table.ideal[2] * (1 << shift)))
     above, below = table.values > table.lo, table.values < table.hi
     steps = np.arange(-_NEAR, _NEAR + 1, dtype=np.int64)
     firsts, seconds = np.repeat(steps, len(steps)), np.tile(steps, len(steps))
@@ -104,9 +150,9 @@ def find_plane(table: Table) -> Plane | None:
     least_starts = least.starts(firsts, seconds).max(axis=1, initial=-INT32_HI)
     most_starts = most.starts(firsts, seconds).min(axis=1, initial=INT32_HI)
     best = int((most_starts - least_starts).argmax())
-    start = int(least_starts[best] + most_starts[best]) // 2
-    plane = Plane(first + int(firsts[best]), second + int(seconds[best]), start, shift, table.lo, table.hi)
-    return plane if _fits(plane, table) and (plane.evaluate(table.a, table.b) == table.values).all() else None
+    start = int(least_starts[best] + most_starts[best]) // 2 - rest
+    factors = first + int(firsts[best]), second + int(seconds[best])
+    return Plane(*factors, start, shift, table.lo, table.hi, drop=drop, rest=rest)
 
 
 def _corners(table: Table) -> tuple[tuple[int, int], ...]:
@@ -131,7 +177,7 @@ def _parts(table: Table, first: Fraction | int, second: Fraction | int, start: F
     ]
 
 
-def _closest(table: Table, bounding: IntArray, ends: IntArray, sign: int) -> _Bounds:
+def _closest(table: Table, bounding: npt.NDArray[np.bool_], ends: IntArray, sign: int) -> _Bounds:
     """Of the pairs that bound the start from below (sign 1) or above (-1), those that may decide."""
     a, b = (np.broadcast_to(one, ends.shape)[bounding] for one in (table.a, table.b))
     own = ends[bounding] * sign
@@ -142,15 +188,17 @@ def _closest(table: Table, bounding: IntArray, ends: IntArray, sign: int) -> _Bo
 
 def _fits(plane: Plane, table: Table) -> bool:
     """Whether nothing on the way leaves 32 bits: it is largest at a corner."""
-    return max(_parts(table, plane.first, plane.second, plane.start)) <= INT32_HI
+    least, most = (max(_parts(table, plane.first, plane.second, plane.start + one)) for one in (0, plane.rest))
+    return max(least, most) <= INT32_HI - plane.drop
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlaneKernel(Kernel):
-    """Values of two operands that are added, `elements` in a row."""
+    """Values of two operands that are added, `elements` in a row, `unroll` of them at a time."""
 
     plane: Plane
     elements: int
+    unroll: int
 
 
 def make_plane(
@@ -166,8 +214,8 @@ def make_plane(
     if plane is None:
         return None
     shape = node.type.shape
-    by_rows = len(shape) > 1 and shape[0] > 1
-    rows = RowForm((Window(1),) * 2, reuse=Reuse.SAME_ROWS) if by_rows else None
+    height = shape[0] if len(shape) > 1 else 1
+    elements = node.type.size // height
     return PlaneKernel(
         name=name,
         layer=node.layer,
@@ -176,9 +224,10 @@ def make_plane(
         inputs=inputs,
         y=y,
         own_tables=(Constants(f"{name}_plane", INT32, np.array([plane.start, plane.first, plane.second])),),
-        by_rows=rows,
+        by_rows=RowForm((Window(1),) * 2, reuse=Reuse.SAME_ROWS) if height > 1 else None,
         plane=plane,
-        elements=node.type.size // (shape[0] if by_rows else 1),
+        elements=elements,
+        unroll=1 if context.optimize is Optimize.SIZE else min(_UNROLL, elements),
     )
 
 
@@ -198,10 +247,11 @@ def _table(step: Step, node: Node, requant: Requant, context: Context) -> Table 
     values = requant.evaluate((sums,), ()).reshape(sums.shape)
     lines = [(Fraction(1), Fraction(0)) if part is None else _line(cast(Requant, part)) for part in parts]
     slope, start = _line(requant)
+    beyond = start - Fraction(int(requant.bias.flat[0]), 1 << line_of(requant)[2])
     starts = sum(sign * line[1] for sign, line in zip(signs, lines, strict=True))
     first, second = (sign * line[0] * slope for sign, line in zip(signs, lines, strict=True))
     lo, hi = (int(one.flat[0]) for one in (requant.lo, requant.hi))
-    return Table(values, int(spans[0][0]), int(spans[1][0]), lo, hi, (first, second, starts * slope + start))
+    return Table(values, int(spans[0][0]), int(spans[1][0]), lo, hi, (first, second, starts * slope + start), beyond)
 
 
 def _uniform(op: Op) -> bool:
