@@ -12,6 +12,7 @@ import numpy as np
 from edgeflow.artifacts import Bundle, write_file
 from edgeflow.backends.c.emit import Emitted, emit_model
 from edgeflow.backends.c.estimate import estimate, latency, remedies
+from edgeflow.backends.c.files import Files, model_files, sources
 from edgeflow.backends.c.firmware import COMPILE_FLAGS, firmware_files, link_flags
 from edgeflow.backends.c.kernels import KERNELS
 from edgeflow.backends.c.memory import memory_map
@@ -52,26 +53,33 @@ class COptions:
     """What a user may choose. `prefix` starts every public C name; `stack` is reserved in RAM, in bytes;
     with `validation` the project has the firmware for `edgeflow verify --port` too.
 
-    `optimize`: what the code shall be best at, one of `Optimize`. Raises ValueError for another word there, and for a
-    stack that is no multiple of 8 from 0 to 16 MiB.
+    `optimize`: what the code shall be best at, one of `Optimize`; `files`: how many C files, one of `Files`. Raises
+    ValueError for another word in either, and for a stack that is no multiple of 8 from 0 to 16 MiB.
     """
 
     prefix: str = ""
     stack: int = 512
     validation: bool = False
     optimize: str = Optimize.BALANCED.value
+    files: str = Files.ONE.value
 
     def __post_init__(self) -> None:
         if self.stack % 8 or not 0 <= self.stack <= 1 << 24:
             raise ValueError(f"stack is {self.stack}; it must be a multiple of 8 from 0 to 16777216 bytes")
-        known = [one.value for one in Optimize]
-        if self.optimize not in known:
-            raise ValueError(f'optimize is "{self.optimize}"; choose one of: {", ".join(known)}')
+        for name, given, kind in (("optimize", self.optimize, Optimize), ("files", self.files, Files)):
+            known = [one.value for one in kind]
+            if given not in known:
+                raise ValueError(f'{name} is "{given}"; choose one of: {", ".join(known)}')
 
     @property
     def aim(self) -> Optimize:
         """`optimize` as what it stands for."""
         return Optimize(self.optimize)
+
+    @property
+    def several(self) -> Files:
+        """`files` as what it stands for."""
+        return Files(self.files)
 
 
 class CBackend:
@@ -123,7 +131,8 @@ class CBackend:
         """The firmware project."""
         chosen = cast(COptions, options)
         emitted = emit_model(graph, chosen.prefix or None, microcontroller(board).core, chosen.aim)
-        return Bundle(firmware_files(emitted, microcontroller(board), chosen.stack, chosen.validation))
+        texts = model_files(emitted, chosen.several)
+        return Bundle(firmware_files(emitted, texts, microcontroller(board), chosen.stack, chosen.validation))
 
     def need_tools(self, board: Board) -> None:
         """Two compilers and the emulator."""
@@ -134,23 +143,23 @@ class CBackend:
 
     def build(self, artefact: Artefact, runner: str, work: Path) -> Program:
         """Compiles for a runner. For `qemu` also the firmware image whose sizes `measure` reads."""
-        prefix = self._emitted(artefact).model.prefix
         folder = artefact.folder
-        include, model = folder / "model", folder / "model" / f"{prefix}.c"
+        include = folder / "model"
+        model = [include / name for name in sources(self._texts(artefact))]
         if runner != "qemu":
             extra = ("-O1", *_SANITIZE) if runner == "host-sanitized" else ()
             flags = (*COMPILE_FLAGS, *extra)
-            binary = gcc.compile_host([model, folder / "verify" / "host.c"], include, work / runner, flags)
+            binary = gcc.compile_host([*model, folder / "verify" / "host.c"], include, work / runner, flags)
             return Program(artefact, runner, work, binary)
         board = microcontroller(artefact.board)
         qemu.machine(board.core.qemu_machine)
         flags = (*board.core.gcc_flags, *COMPILE_FLAGS, *link_flags(board.core))
         startup = folder / "src" / "startup.c"
         boot = [folder / "src" / "boot2.S"] if board.boot is Boot.RP2040_BOOT2 else []
-        sources = [model, folder / "src" / "main.c", startup, *boot]
+        firmware = [*model, folder / "src" / "main.c", startup, *boot]
         compiler = gcc.CROSS[board.core.architecture.value]
-        gcc.compile_image(sources, include, folder / "memory.ld", work / "firmware.elf", flags, compiler)
-        harness = [model, folder / "verify" / "semihost.c", startup]
+        gcc.compile_image(firmware, include, folder / "memory.ld", work / "firmware.elf", flags, compiler)
+        harness = [*model, folder / "verify" / "semihost.c", startup]
         binary = gcc.compile_image(
             harness, include, folder / "verify" / "qemu.ld", work / "verify.elf", flags, compiler
         )
@@ -200,7 +209,7 @@ class CBackend:
         packed = _pack(emitted, graph, inputs)
         size = len(packed) // batch
         outputs = sum(emitted.output_buffer(one.name).size for one in graph.outputs)
-        expected = Expected(identity(emitted), size, outputs, len(emitted.kernels))
+        expected = Expected(identity(emitted, self._texts(artefact)), size, outputs, len(emitted.kernels))
         samples = [packed[start : start + size] for start in range(0, len(packed), size)]
         answered = run_on_board(attached, expected, samples)
         title = f"C under QEMU at {attached.device}" if answered.emulated else None
@@ -210,6 +219,9 @@ class CBackend:
     def _emitted(self, artefact: Artefact) -> Emitted:
         options = cast(COptions, artefact.options)
         return emit_model(artefact.graph, options.prefix or None, microcontroller(artefact.board).core, options.aim)
+
+    def _texts(self, artefact: Artefact) -> dict[str, str]:
+        return model_files(self._emitted(artefact), cast(COptions, artefact.options).several)
 
 
 def _cannot(node: Node) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from edgeflow.backends.c.calls import Calls, calls_of
 from edgeflow.backends.c.dsp.layers import common_shift
@@ -79,7 +80,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Emitted:
-    """The generated model: its description, kernels, plan and the two files' text."""
+    """The generated model: its description, kernels and plan, and the text of its header and its source."""
 
     model: Model
     kernels: tuple[Kernel, ...]
@@ -87,8 +88,38 @@ class Emitted:
     lowered: Lowered
     plan: Plan
     calls: Calls
-    header: str
-    source: str
+
+    @cached_property
+    def header(self) -> str:
+        """What a program includes."""
+        return render("c/model.h.j2", model=self.model)
+
+    @cached_property
+    def source(self) -> str:
+        """All of the model in one file."""
+        return self.text("c/model.c.j2", shared=shared_of(self.kernels))
+
+    @property
+    def table_bytes(self) -> int:
+        """Bytes of flash that tables take: those of layers, and the order of calls."""
+        return sum(one.table_bytes for one in self.kernels) + self.schedule_bytes
+
+    @property
+    def schedule_bytes(self) -> int:
+        """Bytes of the tables with the order of calls."""
+        return sum(one.table.size for one in self.calls.stretches)
+
+    def text(self, template: str, **more: object) -> str:
+        """Renders a template of the model's source."""
+        return render(
+            template,
+            model=self.model,
+            kernels=self.kernels,
+            functions=self.functions,
+            calls=self.calls,
+            made=self,
+            **more,
+        )
 
     def output_buffer(self, name: str) -> Buffer:
         """The buffer that the output of that name is written to."""
@@ -137,17 +168,7 @@ def _emit(original: Graph, digest: str, prefix: str, core: Core, optimize: Optim
     model = _model(graph, digest, prefix, lowered, plan, kernels)
     functions = functions_of(kernels)
     calls = calls_of(plan, lowered, kernels, functions, shapes)
-    shared = shared_of(kernels)
-    return Emitted(
-        model,
-        kernels,
-        functions,
-        lowered,
-        plan,
-        calls,
-        render("c/model.h.j2", model=model),
-        render("c/model.c.j2", model=model, kernels=kernels, functions=functions, calls=calls, shared=shared),
-    )
+    return Emitted(model, kernels, functions, lowered, plan, calls)
 
 
 def _kernels(context: Context) -> tuple[Kernel, ...]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edgeflow.backends.c.emit import Emitted, Model
+from edgeflow.backends.c.files import sources
 from edgeflow.backends.c.validation import images, validation_files
 from edgeflow.board import Architecture, Boot, Core, McuBoard, Region, RegionKind
 from edgeflow.render import identifier, render
@@ -37,8 +39,10 @@ def link_flags(core: Core) -> tuple[str, ...]:
     return (*_LIBRARY[core.architecture], *_LINK_FLAGS)
 
 
-def firmware_files(emitted: Emitted, board: McuBoard, stack: int, validation: bool = False) -> dict[str, bytes]:
-    """Relative path -> content of the whole project but the graph and the manifest.
+def firmware_files(
+    emitted: Emitted, texts: Mapping[str, str], board: McuBoard, stack: int, validation: bool = False
+) -> dict[str, bytes]:
+    """Relative path -> content of the whole project but the graph and the manifest. `texts`: the model's own files.
 
     With `validation` also of the firmware that `edgeflow verify --port` talks to.
     """
@@ -46,6 +50,8 @@ def firmware_files(emitted: Emitted, board: McuBoard, stack: int, validation: bo
     toolchain, riscv = board.core.architecture.value, board.core.architecture is Architecture.RISCV
     shared = {
         "model": model,
+        "made": emitted,
+        "sources": sources(texts),
         "board": board,
         "boot2": boot2,
         "core_flags": board.core.gcc_flags,
@@ -55,9 +61,7 @@ def firmware_files(emitted: Emitted, board: McuBoard, stack: int, validation: bo
         "validation": validation,
         "images": images(board),
     }
-    files = {
-        f"model/{model.prefix}.h": emitted.header,
-        f"model/{model.prefix}.c": emitted.source,
+    files = {f"model/{name}": text for name, text in texts.items()} | {
         "src/main.c": render("firmware/main.c.j2", **shared),
         "src/startup.c": render(f"firmware/startup{'_riscv' if riscv else ''}.c.j2", **shared),
         "memory.ld": _memory(model, board, stack),
@@ -80,7 +84,7 @@ def firmware_files(emitted: Emitted, board: McuBoard, stack: int, validation: bo
         )
         files["verify/qemu.ld"] = _emulated_memory(model, board, stack)
     if validation:
-        files |= validation_files(emitted, board)
+        files |= validation_files(emitted, texts, board)
     return {name: text.encode("ascii", "backslashreplace") for name, text in files.items()}
 
 

@@ -99,6 +99,11 @@ class Kernel:
         """Every constant array that the function reads."""
         return (*self.own_tables, *(table for one in self.epilogues for table in one.tables))
 
+    @property
+    def table_bytes(self) -> int:
+        """Bytes of flash that these take."""
+        return sum(one.size for one in self.tables)
+
 
 @dataclass(frozen=True)
 class Axis:

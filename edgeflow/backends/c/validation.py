@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 
 from edgeflow.backends.c.emit import Emitted
 from edgeflow.board import Boot, McuBoard
@@ -24,13 +25,13 @@ DRIVERS = {
 """A board's chip -> the template of its serial port. For any other chip the three functions are the user's to write."""
 
 
-def identity(emitted: Emitted) -> bytes:
-    """64 bytes: SHA-256 of the graph, and of the C source with its header."""
-    source = hashlib.sha256(emitted.header.encode() + emitted.source.encode()).digest()
+def identity(emitted: Emitted, texts: Mapping[str, str]) -> bytes:
+    """64 bytes: SHA-256 of the graph, and of the model's own files."""
+    source = hashlib.sha256("".join(texts.values()).encode()).digest()
     return bytes.fromhex(emitted.model.digest) + source
 
 
-def validation_files(emitted: Emitted, board: McuBoard) -> dict[str, str]:
+def validation_files(emitted: Emitted, texts: Mapping[str, str], board: McuBoard) -> dict[str, str]:
     """Relative path -> text of the validation firmware beside the model and its start-up code."""
     emulator = MACHINES.get(board.core.qemu_machine)
     shared = {"board": board, "baud": BAUD}
@@ -41,7 +42,7 @@ def validation_files(emitted: Emitted, board: McuBoard) -> dict[str, str]:
         kernels=emitted.kernels,
         version=VERSION,
         has_dwt=not board.core.traps_unaligned,
-        identity=[f"0x{byte:02x}" for byte in identity(emitted)],
+        identity=[f"0x{byte:02x}" for byte in identity(emitted, texts)],
         crc_table=[f"0x{word:08x}u" for word in _crc_table()],
     )
     driver = DRIVERS.get(board.chip, "port_yours")

@@ -49,7 +49,7 @@ def test_equal_layers_share_a_function_under_the_first_name(core: Core) -> None:
         own = emitted.functions[kernel.name].name == kernel.name
         assert (f"LAYER {kernel.name}(" in emitted.source) is own
     assert "/* Layer layer 1: conv 3x3" in emitted.source
-    assert ", as layer layer 0. */" in emitted.source
+    assert ", as layer layer 0. Tables: " in emitted.source
 
 
 def test_a_layer_alone_takes_no_tables() -> None:

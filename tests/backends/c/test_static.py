@@ -13,6 +13,7 @@ import pytest
 from edgeflow.artifacts import fill
 from edgeflow.backends.c.backend import CBackend, COptions
 from edgeflow.backends.c.emit import Emitted, emit_model
+from edgeflow.backends.c.files import Files
 from edgeflow.backends.protocol import Artefact, Program
 from edgeflow.board import Core, McuBoard, load_board
 from edgeflow.frontends import load_model
@@ -42,18 +43,28 @@ Amount = Callable[[Core], dict[str, Emitted]]
 @pytest.mark.parametrize("core", EVERY)
 @pytest.mark.parametrize("compiler", ["gcc", "clang"])
 @pytest.mark.parametrize("language", [("-std=c99",), ("-x", "c++")], ids=["c99", "c++"])
+@pytest.mark.parametrize("files", Files)
 def test_no_compiler_warns(
-    core: Core, compiler: str, language: tuple[str, ...], amount: Amount, tmp_path: Path, need_tool: NeedTool
+    files: Files,
+    core: Core,
+    compiler: str,
+    language: tuple[str, ...],
+    amount: Amount,
+    tmp_path: Path,
+    need_tool: NeedTool,
 ) -> None:
-    sources = zoo.write(tmp_path, amount(core))
+    sources = zoo.write(tmp_path, amount(core), files)
     flags = (*WARNINGS, "-Wdouble-promotion") if compiler == "gcc" else WARNINGS
     assert clean([need_tool(compiler), "-fsyntax-only", *language, *flags, *sources]) == ""
 
 
 @pytest.mark.parametrize("amount", AMOUNTS)
 @pytest.mark.parametrize("core", EVERY)
-def test_the_cores_own_compiler_does_not_warn(core: Core, amount: Amount, tmp_path: Path, need_tool: NeedTool) -> None:
-    sources = zoo.write(tmp_path, amount(core))
+@pytest.mark.parametrize("files", Files)
+def test_the_cores_own_compiler_does_not_warn(
+    files: Files, core: Core, amount: Amount, tmp_path: Path, need_tool: NeedTool
+) -> None:
+    sources = zoo.write(tmp_path, amount(core), files)
     command = [need_tool("arm-none-eabi-gcc"), *core.gcc_flags, "-fsyntax-only", "-std=c99", *WARNINGS]
     assert clean([*command, *sources]) == ""
 
@@ -93,10 +104,11 @@ def test_cppcheck_finds_nothing(core: Core, tmp_path: Path, need_tool: NeedTool)
     assert clean([need_tool("cppcheck"), *CHECKS, *quiet, *sources]) == ""
 
 
-def test_misra_rules_are_kept_or_listed(tmp_path: Path, need_tool: NeedTool) -> None:
+@pytest.mark.parametrize("files", Files)
+def test_misra_rules_are_kept_or_listed(files: Files, tmp_path: Path, need_tool: NeedTool) -> None:
     found = zoo.models(Core.CORTEX_M4F)
     few = {name: found[name] for name in FEW}
-    assert unlisted(need_tool("cppcheck"), zoo.write(tmp_path, few)) == set()
+    assert unlisted(need_tool("cppcheck"), zoo.write(tmp_path, few, files)) == set()
 
 
 @pytest.mark.slow

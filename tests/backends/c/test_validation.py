@@ -18,6 +18,7 @@ from edgeflow.artifacts import fill, write_bundle
 from edgeflow.backends.artefact import load_artefact, package
 from edgeflow.backends.c.backend import CBackend, COptions
 from edgeflow.backends.c.emit import emit_model
+from edgeflow.backends.c.files import Files, model_files
 from edgeflow.backends.c.firmware import COMPILE_FLAGS
 from edgeflow.backends.c.validation import DRIVERS, VERSION, identity
 from edgeflow.backends.protocol import Artefact, Attached
@@ -63,7 +64,7 @@ def hello(artefact: Artefact, version: int = VERSION, known: bytes | None = None
     inputs = sum(emitted.lowered.buffers[one.name].size for one in artefact.graph.inputs)
     outputs = sum(emitted.output_buffer(one.name).size for one in artefact.graph.outputs)
     start = struct.pack("<BBHIII", version, 1, 0, inputs, outputs, len(emitted.kernels))
-    return start + (identity(emitted) if known is None else known)
+    return start + (identity(emitted, model_files(emitted, Files.ONE)) if known is None else known)
 
 
 def samples(artefact: Artefact, inputs: dict[str, IntArray], *, growing: bool = True) -> list[bytes]:

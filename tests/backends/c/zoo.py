@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from edgeflow.backends.c.emit import Emitted, emit_model
+from edgeflow.backends.c.files import Files, model_files, sources
 from edgeflow.backends.c.kernels import KERNELS
 from edgeflow.board import Core
 from edgeflow.ir.graph import Graph
@@ -47,9 +48,9 @@ def covering(core: Core) -> dict[str, Emitted]:
     return chosen
 
 
-def write(folder: Path, found: dict[str, Emitted]) -> list[Path]:
+def write(folder: Path, found: dict[str, Emitted], files: Files = Files.ONE) -> list[Path]:
     """Their files in a folder; returns the sources."""
-    for name, made in found.items():
-        (folder / f"{name}.h").write_text(made.header)
-        (folder / f"{name}.c").write_text(made.source)
-    return [folder / f"{name}.c" for name in found]
+    texts = {name: text for made in found.values() for name, text in model_files(made, files).items()}
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+    return [folder / name for name in sources(texts)]

@@ -39,7 +39,8 @@ static inline void copy_bytes(void *to, const void *from, int32_t size)
     memcpy(to, from, (size_t)size);
 #endif
 }
-
+"""
+_FILL = """\
 /* size bytes, 1 or more, of one value. */
 static inline void fill_bytes(void *to, int value, int32_t size)
 {
@@ -52,8 +53,9 @@ static inline void fill_bytes(void *to, int value, int32_t size)
 #endif
 }
 """
-_COPY_SIZE = 20
-"""Bytes of code of a copy."""
+_WIDE = 16
+"""Bytes from which on a run is copied or filled by vectors."""
+_COPY_BYTES, _FILL_BYTES = Shared("copy_bytes", _COPY, 20), Shared("fill_bytes", _FILL, 16)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +143,7 @@ def make_dense(
         return None
     outputs, values = layer.weights.shape
     copies = layer.flipped or values % LANES > 0
-    functions, shared = _functions(layer, (1,), direct=not copies)
+    functions, shared = _functions(layer, (1,), not copies, (_COPY_BYTES,) if copies else ())
     row, weight = _row(values), _packed(layer)
     return ProductKernel(
         name=name,
@@ -200,11 +202,13 @@ def _packed(layer: _Layer) -> Table:
     return layer.table(product.pack(layer.weights, layer.forms, layer.finish, layer.flipped))
 
 
-def _functions(layer: _Layer, positions: Sequence[int], direct: bool) -> tuple[dict[int, str], tuple[Shared, ...]]:
-    """The functions of a product by their number of positions, and the text of all that it calls."""
+def _functions(
+    layer: _Layer, positions: Sequence[int], direct: bool, moved: Sequence[Shared]
+) -> tuple[dict[int, str], tuple[Shared, ...]]:
+    """The functions of a product by their number of positions, and the text of all that it calls, `moved` first."""
     outputs, values = layer.weights.shape
     finish = layer.shared_finish()
-    shared, functions = [Shared("copy_bytes", _COPY, _COPY_SIZE), finish], dict[int, str]()
+    shared, functions = [*moved, finish], dict[int, str]()
     for count in positions:
         distance = outputs if count > 1 else 0
         one = Product(count, _row(values) // LANES, distance, layer.finish, direct, outputs % product.GROUP > 0)
@@ -215,12 +219,19 @@ def _functions(layer: _Layer, positions: Sequence[int], direct: bool) -> tuple[d
     return functions, tuple(shared)
 
 
+def _moves(geometry: Geometry) -> tuple[Shared, ...]:
+    """What gathers a convolution's positions: copies runs of a row, fills those outside of the input."""
+    wide = geometry.k_w * geometry.in_c >= _WIDE
+    copied = (_COPY_BYTES,) if wide or geometry.beside else ()
+    return (*copied, _FILL_BYTES) if wide and (geometry.beside or geometry.above) else copied
+
+
 def _convolution(layer: _Layer, node: Node, geometry: Geometry) -> Kernel | None:
     op = cast(Conv, node.op)
     outputs, values = layer.weights.shape
     group = 2 if geometry.out_w < _FEW_COLUMNS and geometry.out_h > 1 else 1
     positions = (2, 1) if group * geometry.out_w > 1 else (1,)
-    functions, shared = _functions(layer, positions, direct=False)
+    functions, shared = _functions(layer, positions, False, _moves(geometry))
     weight = _packed(layer)
     return ProductKernel(
         name=layer.name,
