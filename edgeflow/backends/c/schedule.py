@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from edgeflow.backends.c.flow import Flow, Read, Step, Task, rows_needed, rows_possible, rows_read
@@ -54,29 +54,56 @@ Ends = tuple[int, ...]
 
 def whole(flow: Flow) -> Schedule:
     """Every step runs once, over all its rows."""
-    return _scheduled(flow, [(flow.extent(step),) for step in flow.steps])
+    return _scheduled(flow, _Order(tuple((flow.extent(step),) for step in flow.steps), frozenset()))
 
 
-def stream(flow: Flow, group: int | Mapping[str, int]) -> Schedule:
+def stream(flow: Flow, group: int | Mapping[str, int], budget_tasks: int = 60_000) -> Schedule:
     """Every step makes at most `group` rows a task, as late as possible; the first and last task may make fewer.
 
-    `group` is one number or one for each step's name. How many rows a step's first task makes decides how its later
-    groups lie against its operands' groups: all counts are tried, a step at a time, and the schedule of the lowest
-    peak, and of the fewest tasks among these, stays. A step that accumulates takes its operand's groups as they
-    are, and one that needs whole operands only is left to its group.
+    `group` is one number or one for each step's name. A step at a time, two things are tried, and what lowers the
+    peak, or needs fewer tasks at the same peak, stays, again and again until nothing does or `budget_tasks` tasks were
+    tried: how many rows a step's first task makes, which decides how its later groups lie against its operands'
+    groups; and whether a step is held until its operands are there whole, which pays where they are small and what
+    goes on before them is large: the rows of what comes behind do not wait in memory meanwhile. A step that
+    accumulates takes its operand's groups as they are, and one that needs whole operands only is left to its group.
     """
     sizes = [group if isinstance(group, int) else group[step.name] for step in flow.steps]
-    ends = _likely_ends(flow, sizes)
-    best = _scheduled(flow, ends)
-    for number, step in enumerate(flow.steps):
-        for first in range(1, min(sizes[number], flow.extent(step)) + 1):
-            tried = [*ends[:number], _ends(flow.extent(step), sizes[number], first), *ends[number + 1 :]]
-            if step.accumulates or not any(read.window for read in step.reads) or tried == ends:
-                continue
-            other = _scheduled(flow, tried)
-            if (other.peak(), len(other.tasks)) < (best.peak(), len(best.tasks)):
-                best, ends = other, tried
+    order = _Order(tuple(_likely_ends(flow, sizes)), frozenset())
+    best = _scheduled(flow, order)
+    least, budget, improved = (best.peak(), len(best.tasks)), budget_tasks, True
+    while improved:
+        improved = False
+        for number in range(len(flow.steps)):
+            for other in _others(flow, sizes, order, number, least[0]):
+                if budget <= 0:
+                    return best
+                tried = _scheduled(flow, other)
+                budget -= len(tried.tasks)
+                if (found := (tried.peak(), len(tried.tasks))) < least:
+                    best, order, least, improved = tried, other, found, True
     return best
+
+
+@dataclass(frozen=True)
+class _Order:
+    """What decides a streamed schedule: the groups of every step, and the steps that wait for their whole operands."""
+
+    ends: tuple[Ends, ...]
+    held: frozenset[int]
+
+
+def _others(flow: Flow, sizes: Sequence[int], order: _Order, number: int, peak: int) -> Iterator[_Order]:
+    """The orders that differ in one step, but for those that cannot lower the peak: what a held step reads is whole."""
+    step = flow.steps[number]
+    windows = [flow.tensors[read.tensor] for read in step.reads if read.window]
+    if not windows:
+        return
+    if any(one.rows > 1 for one in windows) and all(one.rows * one.row_bytes < peak for one in windows):
+        yield replace(order, held=order.held ^ {number})
+    for first in range(1, min(sizes[number], flow.extent(step)) + 1):
+        ends = _ends(flow.extent(step), sizes[number], first)
+        if not step.accumulates and ends != order.ends[number]:
+            yield replace(order, ends=(*order.ends[:number], ends, *order.ends[number + 1 :]))
 
 
 def _ends(rows: int, group: int, first: int) -> Ends:
@@ -100,8 +127,8 @@ def _first_possible(flow: Flow, step: Step, read: Read, arrivals: Ends) -> int:
     return next(filter(None, (rows_possible(flow, step, read, have) for have in arrivals)))
 
 
-def _scheduled(flow: Flow, ends: Sequence[Ends]) -> Schedule:
-    run = _Run(flow, ends)
+def _scheduled(flow: Flow, order: _Order) -> Schedule:
+    run = _Run(flow, order)
     while (number := run.next_step()) is not None:
         run.perform(number)
     tasks = tuple(run.tasks)
@@ -111,36 +138,40 @@ def _scheduled(flow: Flow, ends: Sequence[Ends]) -> Schedule:
 class _Run:
     """What has been made so far, and what is to be made next."""
 
-    def __init__(self, flow: Flow, ends: Sequence[Ends]) -> None:
-        self.flow = flow
+    def __init__(self, flow: Flow, order: _Order) -> None:
+        self.flow, self.held = flow, order.held
         self.tasks: list[Task] = []
-        self.have = {name: flow.tensors[name].rows for name in flow.inputs}
+        self.have = dict.fromkeys(flow.tensors, 0) | {name: flow.tensors[name].rows for name in flow.inputs}
         self.done = [0] * len(flow.steps)
-        makers = {step.result: ends[number] for number, step in enumerate(flow.steps) if not step.accumulates}
+        makers = {step.result: order.ends[number] for number, step in enumerate(flow.steps) if not step.accumulates}
         self.ends = [
-            makers.get(step.reads[0].tensor, (flow.extent(step),)) if step.accumulates else ends[number]
+            makers.get(step.reads[0].tensor, (flow.extent(step),)) if step.accumulates else order.ends[number]
             for number, step in enumerate(flow.steps)
         ]
         self.groups = [0] * len(flow.steps)
+        self.waits = [self._waits(number) for number in range(len(flow.steps))]
 
     def next_step(self) -> int | None:
         """The last step, in the flow's order, that can run and whose result an output waits for."""
         wanted = set(self.flow.outputs)
         for number in reversed(range(len(self.flow.steps))):
-            step = self.flow.steps[number]
-            if self.done[number] == self.flow.extent(step) or step.result not in wanted:
+            if not self.waits[number] or self.flow.steps[number].result not in wanted:
                 continue
-            missing = self._missing(number)
+            missing = [tensor for tensor, rows in self.waits[number] if self.have[tensor] < rows]
             if not missing:
                 return number
             wanted.update(missing)
         return None
 
-    def _missing(self, number: int) -> list[str]:
-        """The operands that lack rows for a step's next group."""
+    def _waits(self, number: int) -> list[tuple[str, int]]:
+        """How many rows of each operand a step's next group needs; nothing when all is made."""
+        step = self.flow.steps[number]
+        if self.done[number] == self.flow.extent(step):
+            return []
+        if number in self.held:
+            return [(read.tensor, self.flow.tensors[read.tensor].rows) for read in step.reads]
         end = self.ends[number][self.groups[number]]
-        reads = self.flow.steps[number].reads
-        return [one.tensor for one in reads if self.have.get(one.tensor, 0) < rows_needed(self.flow, one, end)]
+        return [(read.tensor, rows_needed(self.flow, read, end)) for read in step.reads]
 
     def perform(self, number: int) -> None:
         """Makes a step's next group."""
@@ -154,3 +185,4 @@ class _Run:
             self.have[step.result] = end
         elif end == self.flow.extent(step):
             self.have[step.result] = 1
+        self.waits[number] = self._waits(number)
