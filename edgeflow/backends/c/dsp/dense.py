@@ -11,21 +11,20 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeflow.backends.c.ctypes import UINT32, Table
-from edgeflow.backends.c.dsp.dense_forms import nests, pack_groups, shifted, whole_sums
+from edgeflow.backends.c.dsp.dense_forms import nested_finish, nests, pack_groups, shifted, whole_finish
 from edgeflow.backends.c.dsp.dense_layer import DenseLayer, Made, padded
 from edgeflow.backends.c.dsp.dense_sparse import make_sparse
 from edgeflow.backends.c.dsp.dense_tile import MOST_PAIRS, UNIT, DenseTile, call
 from edgeflow.backends.c.dsp.dense_tile import source as dense_source
 from edgeflow.backends.c.dsp.packed_choice import tile_packing
 from edgeflow.backends.c.dsp.packing import Packing
-from edgeflow.backends.c.dsp.request import shifts_of, tile_bytes
+from edgeflow.backends.c.dsp.request import tile_bytes
 from edgeflow.backends.c.dsp.spread import QUICK, four_source, spread_name, spread_source
 from edgeflow.backends.c.dsp.tile import Tile, calls, source, split
 from edgeflow.backends.c.dsp.tile_epilogue import Epilogue
-from edgeflow.backends.c.dsp.tile_forms import requantization
 from edgeflow.backends.c.dsp.tile_weights import ConstantsOf, PackWords, nest, order, pack
 from edgeflow.backends.c.flow import Reuse
-from edgeflow.backends.c.kernel import Context, Kernel, Shared, ends_of, requant_of
+from edgeflow.backends.c.kernel import Context, Kernel, Shared, ends_of, finished, requant_of
 from edgeflow.backends.c.lower import Buffer, Step
 from edgeflow.backends.c.optimize import Optimize
 from edgeflow.ir.graph import Node
@@ -33,6 +32,8 @@ from edgeflow.ops.dense import Dense
 
 _WORTH_OUTPUTS, _WORTH_PRODUCTS = 16, 4096
 """Fewer outputs, or multiplications, do not repay the spreading of the input or long code."""
+_WORTH_SUMS = 512
+"""The same for sums that are stored as they are, where other layers seldom share the code."""
 _ROOM = 1.25
 """Spreading may need so many times the RAM of the layer that needs most without it: it saves a tenth of the time."""
 _SPARSE_ROOM = 2.5
@@ -71,11 +72,11 @@ def make_dense(
 ) -> Kernel | None:
     """The kernel of a Dense where the core and the numbers allow one; else None."""
     op = cast(Dense, node.op)
-    requant = requant_of(step, inputs, y) if context.core.has_dsp else None
-    if requant is None:
+    requant = requant_of(step, inputs, y)
+    if not context.core.has_dsp or (requant is None and not _stores_sums(step, node, context, inputs, y)):
         return None
     signed = inputs[0].ctype.name == "int8_t"
-    layer = DenseLayer(name, context, signed, op.weight.T, op.bias, requant, ends_of(node, context))
+    layer = DenseLayer(name, context, signed, op.weight.T, op.bias, requant, ends_of(node, context), y.ctype.size)
     small = _room(node, context) <= _SPARSE_ROOM
     made = make_sparse(layer, room=small)
     if made is None and (small or context.optimize is Optimize.SIZE):
@@ -89,7 +90,7 @@ def make_dense(
     return DspDenseKernel(
         name=name,
         layer=node.layer,
-        what=f"dense {values} -> {outputs}, requantize",
+        what=", ".join([f"dense {values} -> {outputs}", *finished(step.fused)]),
         template="DspDense",
         inputs=inputs,
         y=y,
@@ -108,6 +109,13 @@ def make_dense(
         work=made.work,
         packing=made.packing,
     )
+
+
+def _stores_sums(step: Step, node: Node, context: Context, inputs: tuple[Buffer, ...], y: Buffer) -> bool:
+    """Whether the sums of bytes are the results, and enough of them to repay functions of their own."""
+    narrow = inputs[0].ctype.size == 1 and y.ctype.size in (2, 4)
+    enough = cast(Dense, node.op).weight.size >= _WORTH_SUMS and context.optimize is not Optimize.SIZE
+    return narrow and not step.fused and enough
 
 
 def _any_worth(context: Context) -> bool:
@@ -147,14 +155,14 @@ def _spread(layer: DenseLayer, packings: Collection[Packing] | None = None) -> M
     if packings is not None and packing is None:
         return None
     together = 2 if outputs >= 4 else 1
-    found = requantization(layer.requant, layer.weights, layer.bias, layer.ends, together, shifts_of(layer.context))
+    found = nested_finish(layer, together)
     if found is None:
         return None
     epilogue, constants = found
     fixed = chunks if packing or len(_chunks(layer.context, chunk)) == 1 else None
     tile = Tile("", 1, 1, epilogue, chunk, fixed, together, outputs == 1, packing)
     tile = replace(tile, name=layer.context.named(f"tile_1x{2 * together}", tile))
-    arguments = ("scratch", f"{layer.name}_weight", "(uint8_t *)y")
+    arguments = ("scratch", f"{layer.name}_weight", f"({epilogue.ctype} *)y")
     statements = tuple(calls(tile, outputs, arguments, chunk * chunks))
     packer: PackWords = partial(packing.pack_chunks, chunk=chunk) if packing else nest
     words = pack(layer.weights, padded(values, 2 * chunk * chunks), constants, together, packer)
@@ -183,11 +191,10 @@ def _lengths(context: Context, *, spread: bool) -> set[int]:
 
 def _direct(layer: DenseLayer) -> Made | None:
     """Functions that read bytes, for three pairs at a time, then for one; parted where 256 * sum leaves 32 bits."""
-    shifts = shifts_of(layer.context)
-    found = requantization(layer.requant, layer.weights, layer.bias, layer.ends, 1, shifts)
+    found = nested_finish(layer)
     parted = found is None
     if found is None and nests(layer.weights):
-        found = whole_sums(layer.requant, layer.weights, layer.bias, layer.ends, shifts)
+        found = whole_finish(layer)
     if found is None:
         return None
     values = layer.weights.shape[1]
@@ -244,7 +251,7 @@ class _Direct:
             starts.append((outputs[-1] + 1 - tile.outputs, 1, at + whole * tile.words(self.size)))
         for output, groups, word in starts:
             weight = f"{layer.name}_weight" + (f" + {word}" if word else "")
-            y = "(uint8_t *)y" + (f" + {output}" if output else "")
+            y = f"({self.epilogue.ctype} *)y" + (f" + {output}" if output else "")
             self.statements.append(call(tile, self.x, weight, y, groups, self.size))
         chosen = layer.weights[first : outputs[-1] + 1]
         lanes = padded(chosen.shape[1], self.size)

@@ -7,16 +7,48 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from edgeflow.backends.c.dsp.dense_layer import DenseLayer
 from edgeflow.backends.c.dsp.forms import INT32_HI, INT32_LO, Form, General, MulHigh, PowerOfTwo
 from edgeflow.backends.c.dsp.requantize import SHIFTS, channels_of, find_layer, with_bias
-from edgeflow.backends.c.dsp.tile_epilogue import Epilogue
-from edgeflow.backends.c.dsp.tile_forms import constants_of, epilogue_of
-from edgeflow.backends.c.dsp.tile_weights import Constants, ConstantsOf, pack, reach
+from edgeflow.backends.c.dsp.request import shifts_of
+from edgeflow.backends.c.dsp.tile_epilogue import Epilogue, HalfSums, Sums
+from edgeflow.backends.c.dsp.tile_forms import constants_of, epilogue_of, requantization
+from edgeflow.backends.c.dsp.tile_weights import Constants, ConstantsOf, fits, pack, reach
 from edgeflow.ir.types import IntArray
 from edgeflow.ops.requant import Requant
 
+_SUMS = {one.size: one for one in (HalfSums(), Sums())}
+"""By the bytes of a result."""
 _KINDS: tuple[type[Form], ...] = (PowerOfTwo, MulHigh, General)
 _LOWEST_LANE = -(1 << 15)
+
+
+def nested_finish(layer: DenseLayer, together: int = 1) -> tuple[Epilogue, ConstantsOf] | None:
+    """The epilogue of nested sums and what each output needs; None where no epilogue serves, or they are not exact."""
+    weights, bias = layer.weights, layer.bias
+    if layer.requant is not None:
+        return requantization(layer.requant, weights, bias, layer.ends, together, shifts_of(layer.context))
+    constants = _biases(bias, nested=True)
+    return (_SUMS[layer.size], constants) if fits(weights, *layer.ends, constants, together) else None
+
+
+def whole_finish(layer: DenseLayer) -> tuple[Epilogue, ConstantsOf] | None:
+    """The same of sums that come as they are, scale 1."""
+    weights, bias = layer.weights, layer.bias
+    if layer.requant is not None:
+        return whole_sums(layer.requant, weights, bias, layer.ends, shifts_of(layer.context))
+    least, most = reach(weights, *layer.ends)
+    inside = (least + bias >= INT32_LO).all() and (most + bias <= INT32_HI).all()
+    return (_SUMS[layer.size], _biases(bias, nested=False)) if inside else None
+
+
+def _biases(bias: IntArray, *, nested: bool) -> ConstantsOf:
+    """What the outputs need whose sums are stored; those of a pair come with its scales where they are nested."""
+
+    def constants(output: int, scale: int) -> Constants:
+        return Constants((scale if nested else 1) * int(bias[output]))
+
+    return constants
 
 
 def whole_sums(

@@ -16,15 +16,19 @@ from edgeflow.ops.requant import Requant
 
 @dataclass(frozen=True)
 class DenseLayer:
-    """A Dense and the one Requant behind it; `weights` are (outputs, values), `ends` the interval of the input."""
+    """A Dense and the one Requant behind it; `weights` are (outputs, values), `ends` the interval of the input.
+
+    Without a Requant the sums themselves are stored, in `size` bytes each.
+    """
 
     name: str
     context: Context
     signed: bool
     weights: IntArray
     bias: IntArray
-    requant: Requant
+    requant: Requant | None
     ends: tuple[int, int]
+    size: int = 1
 
     @property
     def products(self) -> int:

@@ -7,14 +7,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgeflow.backends.c.dsp.dense_forms import whole_sums
+from edgeflow.backends.c.dsp.dense_forms import nested_finish, whole_finish
 from edgeflow.backends.c.dsp.dense_layer import DenseLayer, Made
-from edgeflow.backends.c.dsp.request import shifts_of
 from edgeflow.backends.c.dsp.sparse_stream import MOST_VALUES, Stream, block_stream, blocks_used, scattered_stream
 from edgeflow.backends.c.dsp.sparse_tile import PASS, Kind, SparseTile, source
 from edgeflow.backends.c.dsp.spread import QUICK, spread_name, spread_source
 from edgeflow.backends.c.dsp.tile_epilogue import Sums
-from edgeflow.backends.c.dsp.tile_forms import requantization
 from edgeflow.backends.c.dsp.tile_weights import order
 from edgeflow.backends.c.kernel import Shared
 from edgeflow.ir.types import IntArray
@@ -75,7 +73,7 @@ def _guess(layer: DenseLayer, kind: Kind, places: int, make: Callable[[], Made |
 
 
 def _scattered(layer: DenseLayer) -> Made | None:
-    found = whole_sums(layer.requant, layer.weights, layer.bias, layer.ends, shifts_of(layer.context))
+    found = whole_finish(layer)
     if found is None:
         return None
     epilogue, constants = found
@@ -85,7 +83,7 @@ def _scattered(layer: DenseLayer) -> Made | None:
 
 
 def _blocks(layer: DenseLayer, pairs: bool) -> Made | None:
-    found = requantization(layer.requant, layer.weights, layer.bias, layer.ends, 1, shifts_of(layer.context))
+    found = nested_finish(layer)
     if found is None:
         return None
     epilogue, constants = found
@@ -110,10 +108,11 @@ def _named(layer: DenseLayer, tile: SparseTile) -> SparseTile:
 def _made(layer: DenseLayer, tile: SparseTile, stream: Stream, x: str) -> Made:
     """All whole groups in one call; a last one that reaches back in its own."""
     whole, rest = divmod(len(layer.weights), tile.outputs)
-    statements = [f"{tile.name}({x}, {layer.table}, (uint8_t *)y, {whole});"]
+    y = f"({tile.epilogue.ctype} *)y"
+    statements = [f"{tile.name}({x}, {layer.table}, {y}, {whole});"]
     if rest:
         first = len(layer.weights) - tile.outputs
-        statements.append(f"{tile.name}({x}, {layer.table} + {stream.starts[-1]}, (uint8_t *)y + {first}, 1);")
+        statements.append(f"{tile.name}({x}, {layer.table} + {stream.starts[-1]}, {y} + {first}, 1);")
     shared = Shared(tile.name, source(tile), tile.code_bytes)
     work = tile.instructions(stream.passes, stream.stretches, whole + rest)
     return Made(tuple(statements), stream.words, (shared,), 0, work=work)

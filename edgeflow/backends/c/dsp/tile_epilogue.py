@@ -243,7 +243,7 @@ class ShiftDown(_Byte):
 
 @dataclass(frozen=True)
 class Sums:
-    """The sums themselves, 32 bits each, for an epilogue in C."""
+    """The sums themselves, 32 bits each."""
 
     store: ClassVar[str] = "str"
     size: ClassVar[int] = 4
@@ -266,3 +266,12 @@ class Sums:
     def c(self, scale: int) -> Lines:
         """At most a shift."""
         return [] if scale == 1 else ["v >>= 8;"]
+
+
+@dataclass(frozen=True)
+class HalfSums(Sums):
+    """Sums that 16 bits hold, signed or not."""
+
+    store: ClassVar[str] = "strh"
+    size: ClassVar[int] = 2
+    ctype: ClassVar[str] = "uint16_t"

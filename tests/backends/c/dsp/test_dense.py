@@ -72,7 +72,17 @@ SPARSE = {
     "half to even": Case((640,), 12, form="half even", zeros=0.8),
     "whole columns": Case((256,), 16, zeros=0.7, block=(16, 16)),
 }
-GROUPS = {"small": SMALL, "large": LARGE, "wide": WIDE, "sparse": SPARSE}
+SUMS = {
+    "logits": Case((64,), 10, form="sums"),
+    "logits of 16 bits, rows": Case((3, 33), 16, -128, "sums", reach=7),
+    "unsigned logits of 16 bits": Case((52,), 11, form="sums", reach=2),
+    "one sum": Case((640,), 1, -128, "sums"),
+    "spread sums": Case((2, 70), 61, -128, "sums"),
+    "sums beyond 24 bits": Case((1100,), 5, form="sums"),
+    "few weights": Case((400,), 17, form="sums", zeros=0.9),
+    "blocks of weights": Case((3, 64), 31, form="sums", zeros=0.8, block=(2, 2)),
+}
+GROUPS = {"small": SMALL, "large": LARGE, "wide": WIDE, "sparse": SPARSE, "sums": SUMS}
 
 
 def left(case: Case, rng: np.random.Generator) -> IntArray:
@@ -93,6 +103,9 @@ def graph_of(cases: dict[str, Case], seed: int) -> Graph:
         weight = rng.integers(-case.reach, case.reach + 1, (values, case.outputs)) * left(case, rng)
         bias = frozen_array(rng.integers(-3000, 3000, case.outputs))
         at = builder.add(Dense(frozen_array(weight), bias), (at,), UNIT, f"dense{number}")
+        if case.form == "sums":
+            found.append(at)
+            continue
         spread = 127 * case.reach * max(values // 3, 4)
         found.append(builder.add(requant(case.form, case.outputs, spread, rng), (at,), UNIT, f"dense{number}"))
     for number, at in enumerate(found):
@@ -152,6 +165,14 @@ def test_a_result_may_lie_over_an_input_that_was_spread() -> None:
     builder.output("y", at)
     emitted = emit_model(builder.finish(), core=Core.CORTEX_M4F)
     assert emitted.plan.size == 512 + 2 * 128
+
+
+def test_sums_are_stored_in_the_bytes_that_they_need() -> None:
+    assert [one.y.ctype.size for one in kernels(*SUMS, cases=SUMS)] == [4, 2, 2, 4, 4, 4, 4, 4]
+
+
+def test_few_sums_do_not_repay_functions_of_their_own() -> None:
+    assert kernels("few", cases={"few": Case((50,), 10, form="sums")}) == []
 
 
 def form(one: DspDenseKernel) -> str:
