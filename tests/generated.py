@@ -18,6 +18,7 @@ from edgeflow.board import Core
 from edgeflow.datafiles import data_folder
 from edgeflow.ir.graph import Graph
 from edgeflow.ir.types import Dyadic, IntArray, Shape, TensorType, frozen_array
+from edgeflow.ops.add import Add
 from edgeflow.ops.conv import Conv
 from edgeflow.ops.dense import Dense
 from edgeflow.ops.requant import Rounding
@@ -102,11 +103,20 @@ def _weights(*shape: int, most: int = 127, keep: float = 1.0, block: int = 1) ->
     return frozen_array(rng.integers(-most, most + 1, shape) * kept)
 
 
+def _rescaled(builder: GraphBuilder) -> str:
+    """A sum of two tensors of bytes in units of their own, as TFLite and QKeras have them."""
+    at = [builder.input(name, TensorType((8, 8, 8), 0, 255), Dyadic(FRAC)) for name in ("x", "other")]
+    wide = builder.add(requant(0, multiplier=4, lo=0, hi=1023), (at[1],), Dyadic(FRAC), "wide")
+    total = builder.add(Add((1, 1)), (at[0], wide), Dyadic(FRAC), "add")
+    return builder.add(requant(3, Rounding.HALF_UP, lo=0, hi=255), (total,), Dyadic(FRAC), "squeeze")
+
+
 USUAL = (
     Form("Conv", "3x3, bytes to bytes", _bytes(_weights(3, 3, 8, 8), (8, 8, 8))),
     Form("Conv", "1x1, bytes to bytes", _bytes(_weights(1, 1, 16, 16), (8, 8, 16))),
     Form("Conv", "5x3 of one channel, bytes to bytes", _bytes(_weights(5, 3, 1, 8), (8, 8, 1))),
     Form("Conv", "depthwise 3x3, bytes to bytes", _bytes(_weights(3, 3, 1, 16), (8, 8, 16), groups=16)),
+    Form("Add", "bytes to bytes", _rescaled),
     Form("Dense", "128 to 128, bytes to bytes", _bytes(_weights(128, 128), (128,))),
     Form("Dense", "weights of 4 bits", _bytes(_weights(128, 128, most=7), (128,))),
     Form("Dense", "ternary weights", _bytes(_weights(128, 128, most=1), (128,))),
@@ -133,7 +143,9 @@ def answer(form: Form, made: Emitted) -> str:
     own = [
         kernel
         for step, kernel in steps
-        if any(type(one.op).__name__ == form.op for one in ((step.node, *step.fused) if step.node else ()))
+        if any(
+            type(one.op).__name__ == form.op for one in ((*step.before, step.node, *step.fused) if step.node else ())
+        )
     ]
     names = dict.fromkeys(code(kernel.template) for kernel in own)
     return ", ".join(names) or "no code"

@@ -13,6 +13,7 @@ from edgeflow.board import Core
 from edgeflow.ir.graph import Graph
 from edgeflow.ops.reshape import Reshape
 from edgeflow.passes import simplify
+from tests.backends.c.sums import half_even, total
 from tests.crossing import FORMS
 from tests.graphs import random_graph
 
@@ -22,7 +23,8 @@ def graphs() -> dict[str, Graph]:
     """Every form that the backend takes, as `build` hands it over, by a C name."""
     found = {f"form_{number}": simplify(form.graph()) for number, form in enumerate(FORMS)}
     made = {name: graph for name, graph in found.items() if all(_known(graph))}
-    return made | {f"random_{seed}": random_graph(seed) for seed in range(8)}
+    sums = {"sum_away": total((4, 3, 5)), "sum_up": total((4, 3, 5), zeros=(-128, 7, -128)), "sum_even": half_even(2)}
+    return made | sums | {f"random_{seed}": random_graph(seed) for seed in range(8)}
 
 
 def _known(graph: Graph) -> Iterator[bool]:
