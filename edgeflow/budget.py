@@ -54,7 +54,10 @@ class BudgetLine:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The answer for one board. `costly` and `remedies` are filled when it does not fit, `memory` from estimates."""
+    """The answer for one board. `costly` and `remedies` are filled when it does not fit.
+
+    `memory` is RAM over time, where the backend plans it; `parts` the layers' own figures behind a measured verdict.
+    """
 
     board: Board
     lines: tuple[BudgetLine, ...]
@@ -62,6 +65,7 @@ class Verdict:
     remedies: tuple[Remedy, ...] = ()
     larger_board: str | None = None
     memory: MemoryMap | None = None
+    parts: tuple[Resource, ...] = ()
 
     @property
     def fits(self) -> bool:

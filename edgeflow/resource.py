@@ -76,15 +76,31 @@ class Moment:
 
 
 @dataclass(frozen=True)
+class Placed:
+    """`size` bytes of the arena from `offset` on that hold something from call `born` to call `last`, both included."""
+
+    what: str
+    offset: int
+    size: int
+    born: int
+    last: int
+
+
+@dataclass(frozen=True)
 class MemoryMap:
     """RAM over time: an arena of `size` bytes, layer by layer in the order of their first runs.
 
     `lower_bound`: bytes that no placement of this order of runs can do without. Inputs and outputs are in the arena.
+    `calls`: the layer of each call in turn, by which `placed` counts time. Where two lie over one another in a call,
+    one is its result and the other an input that nothing reads any more. `stack`: bytes beside the arena, estimated.
     """
 
     size: int
     lower_bound: int
     moments: tuple[Moment, ...]
+    calls: tuple[str, ...] = ()
+    placed: tuple[Placed, ...] = ()
+    stack: int = 0
 
     @property
     def peak(self) -> Moment:

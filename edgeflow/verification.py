@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import platform
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -34,7 +35,10 @@ def measured_verdict(artefact: Artefact, found: Conformance, limits: Limits) -> 
     if "static RAM" in names:
         names.add("RAM")
     resources = [*measured, *(one for one in estimated if one.layer is None and one.name not in names)]
-    return explain(judge(artefact.board, resources, limits), backend, artefact.graph, artefact.options, limits)
+    memory = backend.memory(artefact.graph, artefact.board, artefact.options)
+    parts = tuple(one for one in estimated if one.layer is not None)
+    verdict = replace(judge(artefact.board, resources, limits), memory=memory, parts=parts)
+    return explain(verdict, backend, artefact.graph, artefact.options, limits)
 
 
 def verify(

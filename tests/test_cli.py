@@ -278,7 +278,7 @@ def test_an_unknown_backend_option_names_the_near_one(edgeflow: Command, student
     assert (answer.code, answer.err) == (
         2,
         'error: backend c has no option "stak"; did you mean "stack"?\n'
-        "  fix: options: prefix='', stack=512, validation=False, optimize='balanced'\n",
+        "  fix: options: prefix='', stack=512, validation=False, optimize='balanced', files='one'\n",
     )
     answer = edgeflow("build", student, "--board", "rpi-pico", "-o", tmp_path / "fw", "--set", "stack=big")
     assert answer.err == "error: option \"stack\" needs a value of type int, not 'big'\n"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from edgeflow.artifacts import write_file
 from edgeflow.render import render
+from edgeflow.report.memory import HEIGHT, PLOT, WIDTH, layer_table, picture
 from edgeflow.report.record import RunRecord
 from edgeflow.report.terminal import mismatch_text, moved_text, show_value, why_other
 
@@ -22,4 +23,5 @@ def write_page(folder: Path, record: RunRecord) -> Path:
 def page(record: RunRecord) -> str:
     """The page's text; everything that comes from a model is escaped."""
     texts = {"show": show_value, "mismatch": mismatch_text, "moved": moved_text, "why": why_other}
-    return render("report/report.html.j2", record=record, **texts)
+    drawn = {"picture": picture, "layer_table": layer_table, "size": (WIDTH, HEIGHT), "plot": PLOT}
+    return render("report/report.html.j2", record=record, **texts, **drawn)

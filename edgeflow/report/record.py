@@ -15,12 +15,14 @@ from edgeflow.artifacts import write_json
 from edgeflow.budget import BudgetLine, Verdict
 from edgeflow.conformance import Comparison, Conformance, Mismatch
 from edgeflow.errors import EdgeflowError
-from edgeflow.resource import Resource, Source
+from edgeflow.resource import MemoryMap, Resource, Source
 
 SCHEMA = 1
 NAME = "run.json"
 _LARGEST = 16 << 20
 _STRICT = {"extra": "forbid"}
+_MODELS = frozenset({".tflite", ".keras", ".h5"})
+"""What a model's file ends with."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,8 @@ class TargetRecord:
 
     `accuracy` and `mismatches` are those of the graph that the target computes. Where its arithmetic had to
     differ from the model's, `moved` counts the outputs that differ for that, `decisions_moved` the samples whose
-    largest output does.
+    largest output does. `layers`: what each layer contributes, by the estimate. `memory`: RAM over time, where the
+    backend plans it. Both stand where `budget` does.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = _STRICT
@@ -130,6 +133,8 @@ class TargetRecord:
     moved: int | None = None
     decisions_moved: int | None = None
     first_mismatch: MismatchRecord | None = None
+    layers: tuple[ResourceRecord, ...] = ()
+    memory: MemoryMap | None = None
 
 
 @dataclass(frozen=True)
@@ -206,6 +211,8 @@ def target_records(verdict: Verdict, backend: str, path: str, found: Conformance
             moved=None if adapted is None else adapted.moved,
             decisions_moved=None if adapted is None else adapted.decisions,
             first_mismatch=_mismatch(one.first),
+            layers=tuple(_resource(part) for part in verdict.parts) if one in judged else (),
+            memory=verdict.memory if one in judged else None,
         )
         for one in runners
     )
@@ -253,6 +260,12 @@ def read_record(folder: Path) -> RunRecord:
     from pydantic import TypeAdapter, ValidationError
 
     path = folder / NAME if folder.is_dir() else folder
+    if path.suffix in _MODELS and path.is_file():
+        raise EdgeflowError(
+            "is a model, and no run of one",
+            where=str(path),
+            fix=f"edgeflow build and verify make a folder with a {NAME}",
+        )
     try:
         if path.stat().st_size > _LARGEST:
             raise ValueError("larger than 16 MiB")
@@ -269,6 +282,10 @@ def read_record(folder: Path) -> RunRecord:
         first = error.errors()[0]
         at = ".".join(str(part) for part in first["loc"])
         raise EdgeflowError(f"damaged {NAME}: {at}: {first['msg']}", where=str(path), fix="run it again") from None
+    except UnicodeDecodeError:
+        raise EdgeflowError(
+            f"is no {NAME}", where=str(path), fix="give the folder of edgeflow run, or one that was verified"
+        ) from None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise EdgeflowError(f"damaged {NAME}: {error}", where=str(path), fix="run it again") from None
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, cast
 
 import numpy as np
 
 from edgeflow.artifacts import Bundle, write_file
+from edgeflow.backends.c.cost import core_cost
 from edgeflow.backends.c.emit import Emitted, emit_model
-from edgeflow.backends.c.estimate import estimate, latency, remedies
+from edgeflow.backends.c.estimate import estimate, latency, remedies, stack_bytes
 from edgeflow.backends.c.files import Files, model_files, sources
 from edgeflow.backends.c.firmware import COMPILE_FLAGS, firmware_files, link_flags
 from edgeflow.backends.c.kernels import KERNELS
@@ -124,8 +125,10 @@ class CBackend:
         return remedies(graph, microcontroller(board), chosen.stack, chosen.aim)
 
     def memory(self, graph: Graph, board: Board, options: object) -> MemoryMap | None:
-        """The arena, layer by layer."""
-        return memory_map(emit_model(graph, core=microcontroller(board).core, optimize=cast(COptions, options).aim))
+        """The arena, layer by layer and call by call, and the stack beside it."""
+        core = microcontroller(board).core
+        emitted = emit_model(graph, core=core, optimize=cast(COptions, options).aim)
+        return replace(memory_map(emitted), stack=stack_bytes(emitted, core_cost(core)))
 
     def emit(self, graph: Graph, board: Board, options: object) -> Bundle:
         """The firmware project."""

@@ -110,12 +110,17 @@ def _total_flash(emitted: Emitted, cost: CoreCost) -> int:
 
 
 def _ram(emitted: Emitted, arena: int, cost: CoreCost, stack: int) -> int:
+    return arena + max(stack, stack_bytes(emitted, cost))
+
+
+def stack_bytes(emitted: Emitted, cost: CoreCost) -> int:
+    """Bytes of stack of a run."""
     deep = WindowKernel | SoftmaxKernel | InterpolatedSoftmaxKernel
     windows = any(isinstance(kernel, deep) for kernel in emitted.kernels)
     wide = cost.stack_wide if any(kernel.wide for kernel in emitted.kernels) else 0
     own = cost.stack_window if windows else cost.stack
     pointers = max((4 * _pointers(kernel) for kernel in emitted.kernels), default=0)
-    return arena + max(stack, max(own, *(_dsp_stack(kernel) for kernel in emitted.kernels)) + wide + pointers)
+    return max(own, *(_dsp_stack(kernel) for kernel in emitted.kernels)) + wide + pointers
 
 
 def _dsp_stack(kernel: Kernel) -> int:

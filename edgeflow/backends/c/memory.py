@@ -1,4 +1,4 @@
-"""RAM over time: what lies in the arena at each layer's fullest moment."""
+"""RAM over time: what lies where in the arena at each call, and at each layer's fullest moment."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from edgeflow.backends.c.emit import Emitted
 from edgeflow.backends.c.objects import Kind, Object
-from edgeflow.resource import Held, MemoryMap, Moment
+from edgeflow.resource import Held, MemoryMap, Moment, Placed
 
 
 def memory_map(emitted: Emitted) -> MemoryMap:
@@ -19,7 +19,27 @@ def memory_map(emitted: Emitted) -> MemoryMap:
         fullest = max(runs[kernel.name], key=lambda task: _occupied(emitted, task))
         held = _held(emitted, fullest)
         moments.append(Moment(kernel.layer, _occupied(emitted, fullest), len(runs[kernel.name]), held))
-    return MemoryMap(plan.size, plan.lower_bound, tuple(moments))
+    layers = {one.name: one.layer for one in emitted.kernels}
+    calls = tuple(layers[plan.schedule.flow.steps[task.step].name] for task in plan.tasks())
+    return MemoryMap(plan.size, plan.lower_bound, tuple(moments), calls, _placed(emitted))
+
+
+def _placed(emitted: Emitted) -> tuple[Placed, ...]:
+    """Every part of every object, by time; parts of one owner and one life that lie side by side are one."""
+    plan = emitted.plan
+    parts = sorted(
+        (span.born, span.last, _shown(emitted, one), at + span.offset, span.size)
+        for one, at in zip(plan.schedule.objects, plan.placement.offsets, strict=True)
+        for span in one.spans
+    )
+    found: list[Placed] = []
+    for born, last, what, offset, size in parts:
+        before = found[-1] if found else None
+        if before and before == Placed(what, before.offset, offset - before.offset, born, last):
+            found[-1] = Placed(what, before.offset, before.size + size, born, last)
+        else:
+            found.append(Placed(what, offset, size, born, last))
+    return tuple(found)
 
 
 def _alive(emitted: Emitted, task: int) -> Iterator[tuple[Object, int, int]]:
