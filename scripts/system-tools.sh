@@ -8,6 +8,8 @@ has() { command -v "$1" >/dev/null 2>&1; }
 has_newlib() { has arm-none-eabi-gcc && [ -f "$(arm-none-eabi-gcc -mcpu=cortex-m4 -mthumb -print-file-name=libc.a)" ]; }
 has_picolibc() { has riscv64-unknown-elf-gcc && riscv64-unknown-elf-gcc --specs=picolibc.specs -E -include string.h -x c /dev/null >/dev/null 2>&1; }
 
+has_sanitizers() { has clang && echo "int main(void) { return 0; }" | clang -fsanitize=address,undefined -x c - -o /dev/null >/dev/null 2>&1; }
+
 packages=() losses=()
 need() { # need "packages" "what is skipped without them"
     read -ra more <<<"$1"
@@ -30,9 +32,12 @@ look() {
 }
 
 look
-[ ${#packages[@]} -eq 0 ] && exit 0
-scripts/apt-install.sh "${packages[@]}" || true
+[ ${#packages[@]} -eq 0 ] && has_sanitizers && exit 0
+[ ${#packages[@]} -eq 0 ] || scripts/apt-install.sh "${packages[@]}" || true
+# by itself: some releases have no such package, as their clang brings the same files
+has_sanitizers || scripts/apt-install.sh libclang-rt-dev || true
 look
+has_sanitizers || need "libclang-rt-dev" "the runs of the C code under a second compiler's sanitizers"
 [ ${#packages[@]} -eq 0 ] && exit 0
 {
     printf 'setup: not installed: %s\n' "${packages[*]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -33,6 +34,8 @@ WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wundef", "-pedanti
 NEWLIB = ("-isystem", "/usr/include/newlib")
 _ARM_CLANG = ("-Wno-sign-conversion", "-Wno-unknown-attributes", "-Wno-overlength-strings")
 """clang's arm_acle.h has other signs than gcc's, clang knows no `noipa`, and a function in assembly is a long text."""
+TRAPS = ("-fsanitize=undefined", "-fsanitize-trap=undefined")
+SANITIZE = ("-fsanitize=undefined,address", "-fno-sanitize-recover=all")
 CHECKS = ("--quiet", "--std=c99", "--enable=warning,style,performance,portability", "--template={id}|{file}:{line}")
 EVERY = [pytest.param(core, marks=() if core in KINDS else pytest.mark.slow) for core in Core]
 AMOUNTS = [pytest.param(zoo.covering, id="few"), pytest.param(zoo.models, id="all", marks=pytest.mark.slow)]
@@ -77,22 +80,53 @@ def test_clang_assembles_what_gcc_does(tmp_path: Path, need_tool: NeedTool) -> N
         assert clean([need_tool("clang"), *target, "-std=c99", *WARNINGS, *_ARM_CLANG, *out]) == ""
 
 
+@pytest.fixture(scope="session")
+def need_sanitizers(need_tool: NeedTool, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Skips the test, or fails it where CI=true, without the library that clang's sanitizers run with."""
+    folder = tmp_path_factory.mktemp("sanitizers")
+    (folder / "empty.c").write_text("int main(void) { return 0; }\n")
+    if clean([need_tool("clang"), *SANITIZE, folder / "empty.c", "-o", folder / "empty"]):
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)("libclang-rt is not installed")
+
+
+@pytest.mark.usefixtures("need_sanitizers")
+@pytest.mark.parametrize("files", Files)
+@pytest.mark.parametrize("core", KINDS)
+@pytest.mark.parametrize("name", FEW)
+def test_clangs_sanitizers_find_nothing(
+    name: str, core: Core, files: Files, tmp_path: Path, need_tool: NeedTool
+) -> None:
+    run_with_clang(name, core, files, SANITIZE, tmp_path, need_tool("clang"))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("need_sanitizers")
+@pytest.mark.parametrize("core", Core)
+def test_clangs_sanitizers_find_nothing_in_any_kernel(core: Core, tmp_path: Path, need_tool: NeedTool) -> None:
+    for name in zoo.covering(core):
+        (tmp_path / name).mkdir()
+        run_with_clang(name, core, Files.ONE, SANITIZE, tmp_path / name, need_tool("clang"))
+
+
 @pytest.mark.parametrize("core", KINDS)
 @pytest.mark.parametrize("name", FEW)
 def test_no_trap_of_clangs_for_undefined_behaviour_is_met(
     name: str, core: Core, tmp_path: Path, need_tool: NeedTool
 ) -> None:
+    run_with_clang(name, core, Files.ONE, TRAPS, tmp_path, need_tool("clang"))
+
+
+def run_with_clang(name: str, core: Core, files: Files, flags: tuple[str, ...], folder: Path, clang: str) -> None:
+    """Compiles a model of the zoo for this machine and holds its outputs against the interpreter's."""
     graph, board = zoo.graphs()[name], load_board("nucleo-f446re")
     assert isinstance(board, McuBoard)
-    board = replace(board, core=core)
-    fill(tmp_path, C.emit(graph, board, COptions()))
-    (source,) = (tmp_path / "model").glob("*.c")
-    traps = ("-fsanitize=undefined", "-fsanitize-trap=undefined", "-O1", "-I", tmp_path / "model")
-    command = [need_tool("clang"), *traps, source, tmp_path / "verify" / "host.c", "-o", tmp_path / "host"]
-    assert clean(command) == ""
+    board, options = replace(board, core=core), COptions(files=files.value)
+    fill(folder, C.emit(graph, board, options))
+    sources = [*(folder / "model").glob("*.c"), folder / "verify" / "host.c"]
+    assert clean([clang, *flags, "-O1", "-g", "-I", folder / "model", *sources, "-o", folder / "host"]) == ""
     inputs = extreme_inputs(graph, 5)
-    artefact = Artefact(tmp_path, "c", graph, board, COptions(), "", graph)
-    done = C.run(Program(artefact, "host", tmp_path, tmp_path / "host"), inputs)
+    artefact = Artefact(folder, "c", graph, board, options, "", graph)
+    done = C.run(Program(artefact, "host-sanitized", folder, folder / "host"), inputs)
     for output, values in interpret(graph, inputs)[0].items():
         np.testing.assert_array_equal(done.outputs[output], values)
 
