@@ -70,6 +70,12 @@ def weight_registers(shape: Depthwise, weights: Sequence[str], free: Sequence[st
     return stored, shape.taps.unpack(stored, "r0", weights)
 
 
+def hold(listing: Listing, epilogue: Epilogue, register: str) -> None:
+    """What the epilogue's temporary must hold."""
+    if epilogue.held:
+        listing.op(f"mov {register}, #{epilogue.held}")
+
+
 def floats_from(first: int, count: int) -> str:
     """A list of floating-point registers in a row."""
     return f"s{first}-s{first + count - 1}" if count > 1 else f"s{first}"

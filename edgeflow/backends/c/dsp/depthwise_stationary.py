@@ -14,6 +14,7 @@ from edgeflow.backends.c.dsp.depthwise_listing import (
     REACH,
     Listing,
     floats_from,
+    hold,
     pop,
     push,
     weight_registers,
@@ -208,6 +209,7 @@ def _channel(out: Listing, shape: Depthwise, epilogue: Epilogue, registers: _Reg
         out.op(f"ldm {pointer}!, {{{', '.join([*head, *weights])}}}")
     if registers.resident:
         out.op(f"vmov s{_WEIGHTS}, {pointer}", *unpacked)
+    hold(out, epilogue, registers.constant)
     own = 4 * shape.pairs
     x, later = registers.operand_pointer, registers.sums[0]
     out.op(f"vmov {x}, {spare}, s{_SCRATCH}, s{_SCRATCH + 1}", f"add {spare}, #{own}", f"add {later}, {x}, #{own}")

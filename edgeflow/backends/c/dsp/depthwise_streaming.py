@@ -15,6 +15,7 @@ from edgeflow.backends.c.dsp.depthwise_listing import (
     REACH,
     Listing,
     floats_from,
+    hold,
     pop,
     push,
     weight_registers,
@@ -213,6 +214,7 @@ def _channel(out: Listing, shape: Depthwise, epilogue: Epilogue, registers: _Reg
     else:
         out.op(f"ldm {pointer}!, {{{', '.join([*head, *stored])}}}")
     out.op(f"vmov s{_WEIGHTS}, {pointer}", *unpacked)
+    hold(out, epilogue, registers.constant)
     if registers.addend is None:
         out.op(f"vmov s{_ADDENDS}, s{_ADDENDS + 1}, r0, r0")
     _columns(out, shape, epilogue, registers, turn)

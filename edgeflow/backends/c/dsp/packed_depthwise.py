@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from edgeflow.backends.c.dsp.depthwise import has_assembly
-from edgeflow.backends.c.dsp.depthwise_forms import per_channel
+from edgeflow.backends.c.dsp.depthwise_forms import per_channel, unscaled
 from edgeflow.backends.c.dsp.depthwise_taps import Depthwise
 from edgeflow.backends.c.dsp.forms import Form, MulHigh, PowerOfTwo
 from edgeflow.backends.c.dsp.packed_taps import HALF, Taps, Word, bits_of
 from edgeflow.backends.c.dsp.requantize import SHIFTS, Channel, channels_of, find_layer, with_bias
-from edgeflow.backends.c.dsp.tile_epilogue import Epilogue, ShiftDown
+from edgeflow.backends.c.dsp.tile_epilogue import Epilogue
 from edgeflow.backends.c.dsp.tile_forms import constants_of, epilogue_of
 from edgeflow.backends.c.dsp.tile_weights import Constants, reach
 from edgeflow.backends.c.lower import Step
@@ -73,15 +73,8 @@ def packed_per_channel(
         epilogue = epilogue_of(forms) if len(forms) == len(channels) else None
         if epilogue is not None:
             constants = tuple(constants_of(form, epilogue, 1) for form in forms)
-            return _unscaled(epilogue, taps), constants, taps.scale
+            return unscaled(epilogue, taps.scale), constants, taps.scale
     return None
-
-
-def _unscaled(epilogue: Epilogue, taps: Taps) -> Epilogue:
-    """A shift that does what the scale asks for: to a depthwise function accumulators have none."""
-    if isinstance(epilogue, ShiftDown):
-        return replace(epilogue, shift=epilogue.shift + taps.scale.bit_length() - 1)
-    return epilogue
 
 
 def _codes(weights: IntArray, taps: Taps) -> list[int]:
