@@ -33,6 +33,8 @@ _POST = 255
 """The largest step of a load or store that moves its pointer."""
 _FAR_PAIR = 1020
 """The largest offset of LDRD and STRD."""
+_MANY, _FEW_TAPS = 8, 9
+"""From so many output columns on, and up to so many taps, two columns are written out: a loop's end less for each."""
 
 
 @dataclass(frozen=True)
@@ -225,15 +227,27 @@ def _channel(out: Listing, shape: Depthwise, epilogue: Epilogue, registers: _Reg
 
 
 def _columns(out: Listing, shape: Depthwise, epilogue: Epilogue, registers: _Registers) -> None:
-    """The loop over output columns."""
-    step, x, operands = _step(shape), registers.operand_pointer, registers.operands
+    """The loop over output columns, two of them a pass where that is not long."""
+    twice = registers.resident and shape.outputs >= _MANY and shape.kernel[0] * shape.kernel[1] <= _FEW_TAPS
+    if twice and shape.outputs % 2:
+        out.op("b 4f")
     out.op("3:")
-    addends = ["r0"] * shape.rows
+    _column(out, shape, epilogue, registers)
+    if twice:
+        out.op("4:")
+        _column(out, shape, epilogue, registers)
+    x, spare = registers.operand_pointer, registers.operands[0]
+    out.op(f"vmov {spare}, s{_SCRATCH + 1}", f"cmp {x}, {spare}", "bne 3b")
+
+
+def _column(out: Listing, shape: Depthwise, epilogue: Epilogue, registers: _Registers) -> None:
+    """An output column; then the pointer to operands is at the next one's first."""
+    step, operands, addends = _step(shape), registers.operands, ["r0"] * shape.rows
+    ahead = shape.stride[1] * step
+    moves = ahead <= (_FAR_PAIR if shape.pairs > 1 else _POST) and step - ahead >= -_POST
     for tap in range(shape.kernel[1]):
-        for i in range(0, shape.pairs - 1, 2):
-            out.op(f"ldrd {operands[i]}, {operands[i + 1]}, [{x}, #{tap * step + 4 * i}]")
-        if shape.pairs % 2:
-            out.op(f"ldr {operands[-1]}, [{x}, #{tap * step + 4 * (shape.pairs - 1)}]")
+        at = tap * step - (ahead if moves and tap else 0)
+        _load(out, registers.operand_pointer, operands, at, ahead if moves and not tap else 0)
         if not registers.resident:
             out.op(f"ldm {registers.weight_pointer}!, {{{', '.join(registers.weights)}}}")
         first = tap * len(shape.words) if registers.resident else 0
@@ -245,8 +259,19 @@ def _columns(out: Listing, shape: Depthwise, epilogue: Epilogue, registers: _Reg
     if not registers.resident:
         out.add(registers.weight_pointer, -4 * shape.kernel[1] * len(shape.words), operands[0])
     _finish(out, shape, epilogue, registers)
-    out.op(f"addw {x}, {x}, #{shape.stride[1] * step}", f"vmov {operands[0]}, s{_SCRATCH + 1}")
-    out.op(f"cmp {x}, {operands[0]}", "bne 3b")
+    if not moves:
+        out.op(f"addw {registers.operand_pointer}, {registers.operand_pointer}, #{ahead}")
+
+
+def _load(out: Listing, pointer: str, operands: tuple[str, ...], at: int, ahead: int) -> None:
+    """The operands of a column, `at` bytes from the pointer; `ahead` moves it with the last load, which is at 0."""
+    if len(operands) % 2 and len(operands) > 1:
+        out.op(f"ldr {operands[-1]}, [{pointer}, #{at + 4 * (len(operands) - 1)}]")
+    for i in reversed(range(0, len(operands) - 1, 2)):
+        where = f"[{pointer}], #{ahead}" if ahead and i == 0 else f"[{pointer}, #{at + 4 * i}]"
+        out.op(f"ldrd {operands[i]}, {operands[i + 1]}, {where}")
+    if len(operands) == 1:
+        out.op(f"ldr {operands[0]}, [{pointer}], #{ahead}" if ahead else f"ldr {operands[0]}, [{pointer}, #{at}]")
 
 
 def _finish(out: Listing, shape: Depthwise, epilogue: Epilogue, registers: _Registers) -> None:

@@ -229,7 +229,7 @@ def _convolution(layer: _Layer) -> Kernel | None:
     weights = np.moveaxis(op.weight, -1, 0).reshape(geometry.out_c, -1)
     if (in_rows := _in_rows(layer, weights)) is not None:
         return in_rows
-    wanted = 4 if geometry.out_w == 1 else 2 if geometry.out_w < _FEW_COLUMNS else 1
+    wanted = 4 if geometry.out_w in (1, 3) else 2 if geometry.out_w < _FEW_COLUMNS else 1
     group = min(wanted, geometry.out_h)
     most = min(group * geometry.out_w, STORE_REACH // geometry.out_c + 1)
     positions = [count for count in (4, 2, 1) if count <= most]
