@@ -41,7 +41,8 @@ _MANY, _FEW_TAPS = 8, 9
 class _Registers:
     """Who lives where in the loop over output columns; r0 holds the addend.
 
-    `weights` are those of all columns of taps where they are `resident`, else those of one.
+    `weights` are those of all columns of taps where they are `resident`, else those of one. `constant` is also the
+    first operand where it is `shared`: then it is moved in behind the products of each output column.
     """
 
     constant: str
@@ -51,26 +52,38 @@ class _Registers:
     sums: tuple[str, ...]
     operand_pointer: str
     weight_pointer: str
+    shared: bool
+
+    @property
+    def free(self) -> tuple[str, ...]:
+        """Registers behind those of the weights that nothing needs before the columns."""
+        return (*self.operands[self.shared :], *self.sums)
 
 
-def _allocate(shape: Depthwise, epilogue: Epilogue, resident: bool) -> _Registers | None:
+def _allocate(shape: Depthwise, epilogue: Epilogue, resident: bool, shared: bool) -> _Registers | None:
     """Registers r1 to r12; r0 holds the addend. None where they do not suffice."""
     constant = 1 if epilogue.constants or epilogue.temporaries else 0
     weights = len(shape.words) * (shape.kernel[1] if resident else 1)
-    if constant + weights + shape.pairs + shape.rows + (1 if resident else 2) > len(_REGISTERS) - 1:
+    pointers, operands = 1 if resident else 2, shape.pairs - shared
+    if constant + weights + operands + shape.rows + pointers > len(_REGISTERS) - 1:
         return None
     names = iter(_REGISTERS[1:])
 
     def take(count: int) -> tuple[str, ...]:
         return tuple(next(names) for _ in range(count))
 
-    first = "".join(take(constant))
-    held, operands, sums = take(weights), take(shape.pairs), take(shape.rows)
-    return _Registers(first, held, resident, operands, sums, next(names), "" if resident else next(names))
+    first = take(constant)
+    held, others, sums = take(weights), take(operands), take(shape.rows)
+    own = (*first, *others) if shared else others
+    return _Registers("".join(first), held, resident, own, sums, next(names), "" if resident else next(names), shared)
 
 
 def _registers(shape: Depthwise, epilogue: Epilogue) -> _Registers | None:
-    return _allocate(shape, epilogue, True) or _allocate(shape, epilogue, False)
+    """Weights stay in registers where they can, even if the only constant cannot."""
+    found = _allocate(shape, epilogue, True, False)
+    if found is None and epilogue.constants <= 1 and epilogue.constants + epilogue.temporaries == 1:
+        found = _allocate(shape, epilogue, True, True)
+    return found or _allocate(shape, epilogue, False, False)
 
 
 def _step(shape: Depthwise) -> int:
@@ -88,7 +101,7 @@ def fits(shape: Depthwise, epilogue: Epilogue) -> bool:
         and (shape.kernel[1] - 1) * _step(shape) + 4 * shape.pairs <= _FAR_PAIR
         and epilogue.constants <= (3 if shape.pairs > 1 else 2)
         and (registers := _registers(shape, epilogue)) is not None
-        and (shape.taps is None or (registers.resident and shape.stored <= shape.pairs + shape.rows))
+        and (shape.taps is None or (registers.resident and shape.stored <= len(registers.free)))
     )
 
 
@@ -200,8 +213,9 @@ def _channel(out: Listing, shape: Depthwise, epilogue: Epilogue, registers: _Reg
     pointer = registers.weight_pointer or registers.operand_pointer
     out.note("one channel: its constants and weights")
     head = ["r0", *([registers.constant] if epilogue.constants else [])]
-    free = (*registers.operands, *registers.sums)
-    weights, unpacked = weight_registers(shape, registers.weights, free) if registers.resident else ([], [])
+    weights, unpacked = list[str](), list[str]()
+    if registers.resident:
+        weights, unpacked = weight_registers(shape, registers.weights, registers.free)
     out.op(f"vmov {pointer}, s{_WEIGHTS}")
     if epilogue.constants > 1:
         out.op(f"ldm {pointer}!, {{{', '.join(head)}}}")
@@ -211,7 +225,10 @@ def _channel(out: Listing, shape: Depthwise, epilogue: Epilogue, registers: _Reg
         out.op(f"ldm {pointer}!, {{{', '.join([*head, *weights])}}}")
     if registers.resident:
         out.op(f"vmov s{_WEIGHTS}, {pointer}", *unpacked)
-    hold(out, epilogue, registers.constant)
+    if registers.shared and epilogue.constants:
+        out.op(f"vmov s{_MORE}, {registers.constant}")
+    elif not registers.shared:
+        hold(out, epilogue, registers.constant)
     own = 4 * shape.pairs
     x, later = registers.operand_pointer, registers.sums[0]
     out.op(f"vmov {x}, {spare}, s{_SCRATCH}, s{_SCRATCH + 1}", f"add {spare}, #{own}", f"add {later}, {x}, #{own}")
@@ -277,6 +294,9 @@ def _load(out: Listing, pointer: str, operands: tuple[str, ...], at: int, ahead:
 def _finish(out: Listing, shape: Depthwise, epilogue: Epilogue, registers: _Registers) -> None:
     """Results of an output column, the lower row first; then y is at the next column."""
     constants = [registers.constant][: epilogue.constants]
+    if registers.shared:
+        out.op(*(f"vmov {one}, s{_MORE}" for one in constants))
+        hold(out, epilogue, registers.constant)
     for i in range(epilogue.constants - 1):
         constants.append(registers.operands[i])
         out.op(f"vmov {registers.operands[i]}, s{_MORE + i}")
