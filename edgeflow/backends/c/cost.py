@@ -71,15 +71,17 @@ class CoreCost:
 class DspCost:
     """Instructions of the DSP layers: for each multiplication of a tile product of positions, of a vector spread
     before, of a vector's bytes; for each value of a vector that is spread to 16 bits, for each position and each of
-    its values that are gathered, for each run of values where a position has more, and more so where it may lie beside
-    the input; for each value of a run that is copied, for each row that is copied with its padding, and each byte of
-    it; for each tap and each result of a depthwise function, for each result of a product, and for each value whose sum
-    packed weights need. `positions`: of a tile that computes with packed weights, on average.
+    its values that are gathered, for each run of values where a position has more, and more so where it may lie
+    beside the input; for each value of a run that is copied, for each row that is copied with its padding, and each
+    byte of it; for each position of a row that is gathered, each run and each value of it, and each part of a row
+    that is copied with its padding; for what surrounds each call of a depthwise function, for each result of a
+    product, and for each value whose sum packed weights need. `positions`: of a tile that computes with packed
+    weights, on average.
 
     Fitted to what `make bench-mcu` counts under QEMU; `stack` in bytes, more where there are convolutions.
     """
 
-    per_product: float = 0.72
+    per_product: float = 0.71
     per_spread_product: float = 0.85
     per_dense_product: float = 0.98
     per_spread: float = 1.5
@@ -90,8 +92,11 @@ class DspCost:
     per_copied: float = 0.8
     per_line: float = 9.0
     per_line_byte: float = 0.6
-    per_tap: float = 0.95
-    per_depthwise_result: float = 5.0
+    per_depthwise_call: float = 80.0
+    per_row_position: float = 4.0
+    per_row_run: float = 5.0
+    per_row_value: float = 0.97
+    per_part: float = 70.0
     per_product_result: float = 5.5
     per_sum: float = 0.7
     positions: float = 3.4

@@ -8,8 +8,9 @@ from dataclasses import replace
 from edgeflow.backends.c.cost import DSP, CoreCost, core_cost
 from edgeflow.backends.c.ctypes import INT64
 from edgeflow.backends.c.dsp.dense import DspDenseKernel
-from edgeflow.backends.c.dsp.layers import DepthwiseKernel, TileKernel
+from edgeflow.backends.c.dsp.layers import DepthwiseKernel, RowTileKernel, TileKernel
 from edgeflow.backends.c.dsp.packing import Packing
+from edgeflow.backends.c.dsp.window_gather import POSITIONS
 from edgeflow.backends.c.elements import ElementKernel
 from edgeflow.backends.c.emit import Emitted, emit_model, shared_of
 from edgeflow.backends.c.epilogue import FEW_LEVELS
@@ -166,15 +167,20 @@ def _dsp(kernel: TileKernel | DepthwiseKernel | DspDenseKernel) -> float:
         made += _unpacked(kernel, kernel.packing, kernel.rows, 1)
         return made + kernel.rows * DSP.per_spread * (kernel.values if kernel.scratch else 0)
     if isinstance(kernel, DepthwiseKernel):
-        taps = kernel.geometry.k_h * kernel.geometry.k_w
         assert kernel.by_rows is not None
         calls = math.ceil(kernel.geometry.out_h / kernel.by_rows.group)
-        unpacked = calls * kernel.geometry.in_c * kernel.unpacking
-        return unpacked + results * (DSP.per_depthwise_result + DSP.per_tap * taps)
-    positions = results // kernel.outputs
-    made = results * (DSP.per_product_result + DSP.per_product * kernel.values)
+        return calls * (DSP.per_depthwise_call + kernel.work)
+    positions = _positions(kernel)
+    made = positions * kernel.outputs * (DSP.per_product_result + DSP.per_product * kernel.values)
     made += _unpacked(kernel, kernel.product.packing, positions, DSP.positions)
-    return made + positions * _gathered(kernel, kernel.geometry) + _padded_lines(kernel, kernel.geometry)
+    return made + positions * _gathered(kernel, kernel.geometry) + _padded(kernel, kernel.geometry)
+
+
+def _positions(kernel: TileKernel) -> int:
+    """Positions that a layer makes, some more than once."""
+    shape = kernel.geometry
+    again = -shape.out_w % POSITIONS if isinstance(kernel, RowTileKernel) and kernel.back else 0
+    return shape.out_h * (shape.out_w + again)
 
 
 def _unpacked(kernel: TileKernel | DspDenseKernel, packing: Packing | None, positions: int, at_once: float) -> float:
@@ -189,6 +195,9 @@ def _unpacked(kernel: TileKernel | DspDenseKernel, packing: Packing | None, posi
 
 def _gathered(kernel: TileKernel, shape: Geometry) -> float:
     """Instructions that bring the values of a position together."""
+    if isinstance(kernel, RowTileKernel):
+        runs = 1 if kernel.by_window else shape.k_h
+        return DSP.per_row_position + DSP.per_row_run * runs + DSP.per_row_value * kernel.values
     values = DSP.per_position + DSP.per_gathered * kernel.values
     if kernel.step != 4 or not (shape.k_h > 1 or kernel.own):
         return values
@@ -197,10 +206,14 @@ def _gathered(kernel: TileKernel, shape: Geometry) -> float:
     return values + run * shape.k_h
 
 
-def _padded_lines(kernel: TileKernel, shape: Geometry) -> float:
-    """Instructions that copy rows with their padding."""
+def _padded(kernel: TileKernel, shape: Geometry) -> float:
+    """Instructions that copy rows with their padding, or the parts of them that reach beside the image."""
     form = kernel.by_rows
     assert form is not None
+    if isinstance(kernel, RowTileKernel) and kernel.own:
+        groups = math.ceil(shape.out_w / POSITIONS)
+        above = math.ceil(shape.pad_top / shape.stride_h)
+        return DSP.per_part * shape.k_h * (shape.out_h * min(groups, 2 if shape.stride_w == 1 else 1) + above * groups)
     calls = -(-shape.out_h // form.group) if kernel.line else 0
     return calls * form.reach(0) * (DSP.per_line + DSP.per_line_byte * kernel.line)
 

@@ -29,10 +29,12 @@ from edgeflow.backends.c.dsp.tile_epilogue import Epilogue
 from edgeflow.backends.c.dsp.tile_weights import Constants
 from edgeflow.ir.types import IntArray
 
-__all__ = ["Depthwise", "channel_order", "code_bytes", "has_assembly", "pack", "scratch_words", "source"]
+__all__ = ["Depthwise", "channel_order", "code_bytes", "has_assembly", "pack", "scratch_words", "source", "work"]
 
 ARGUMENTS = "const uint8_t *const *rows, const uint32_t *w, uint32_t *scratch, uint8_t *y"
 _HALF = 1 << 15
+_WRAPPER, _AGAIN, _AGAIN_A_ROW = 8, 35, 6
+"""About the instructions around the assembly, and for channels that are made once more."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,13 @@ def code_bytes(shape: Depthwise, epilogue: Epilogue) -> int:
     """About the bytes of code of the function, 0 without assembly."""
     kernel = _kernel(shape, epilogue)
     return kernel.listing(shape, epilogue).code_bytes if kernel else 0
+
+
+def work(shape: Depthwise, epilogue: Epilogue) -> float:
+    """Instructions of a call of the function, 0 without assembly."""
+    kernel = _kernel(shape, epilogue)
+    again = _AGAIN + _AGAIN_A_ROW * shape.inputs if shape.channels % QUAD else 0
+    return kernel.listing(shape, epilogue).work + _WRAPPER + again if kernel else 0.0
 
 
 def channel_order(channels: int) -> IntArray:

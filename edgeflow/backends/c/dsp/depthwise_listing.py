@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 
 from edgeflow.backends.c.dsp.depthwise_taps import Depthwise
 from edgeflow.backends.c.dsp.tile_epilogue import Epilogue
@@ -20,6 +21,9 @@ class Listing:
 
     def __init__(self) -> None:
         self._lines: list[tuple[bool, str]] = []
+        self._times = 1.0
+        self.work = 0.0
+        """Instructions that run, loops counted as often as `repeated` says."""
 
     @property
     def code_bytes(self) -> int:
@@ -33,6 +37,15 @@ class Listing:
     def op(self, *instructions: str) -> None:
         """Instructions."""
         self._lines += [(False, one) for one in instructions]
+        self.work += self._times * sum(not one.endswith(":") for one in instructions)
+
+    @contextmanager
+    def repeated(self, times: float) -> Generator[None]:
+        """What is listed meanwhile is the body of a loop that runs so often."""
+        before = self._times
+        self._times = before * times
+        yield
+        self._times = before
 
     def constant(self, register: str, value: int) -> None:
         """register = value, 0 <= value < 2**32."""

@@ -121,15 +121,19 @@ def listing(shape: Depthwise, epilogue: Epilogue) -> Listing:
     _pads(out, shape)
     pointers = ", ".join(_REGISTERS[: shape.inputs])
     out.op(f"ldm r0, {{{pointers}}}", f"stm sp, {{{pointers}}}")
-    out.op("1:")
-    _spread(out, shape)
-    out.op("2:")
-    _channel(out, shape, epilogue, registers)
-    out.note("back to the first operand for the next four channels")
-    step = _step(shape)
-    out.op(f"vmov r0, r1, s{_SCRATCH}, s{_SCRATCH + 1}", f"subw r0, r0, #{step}", f"subw r1, r1, #{step}")
-    out.op(f"vmov s{_SCRATCH}, s{_SCRATCH + 1}, r0, r1")
-    out.op(f"vmov r0, r1, s{_WEIGHTS}, s{_WEIGHTS + 1}", "cmp r0, r1", "bne 1b")
+    with out.repeated(-(-shape.channels // QUAD)):
+        out.op("1:")
+        _spread(out, shape)
+        with out.repeated(QUAD):
+            out.op("2:")
+            _channel(out, shape, epilogue, registers)
+        # y is kept here while the next operands are made
+        out.op(f"vmov s{_SAVED_Y}, {_Y}")
+        out.note("back to the first operand for the next four channels")
+        step = _step(shape)
+        out.op(f"vmov r0, r1, s{_SCRATCH}, s{_SCRATCH + 1}", f"subw r0, r0, #{step}", f"subw r1, r1, #{step}")
+        out.op(f"vmov s{_SCRATCH}, s{_SCRATCH + 1}, r0, r1")
+        out.op(f"vmov r0, r1, s{_WEIGHTS}, s{_WEIGHTS + 1}", "cmp r0, r1", "bne 1b")
     pop(out, 0, frame)
     return out
 
@@ -166,15 +170,16 @@ def _spread(out: Listing, shape: Depthwise) -> None:
     out.note("four channels: bytes a0 a1 a2 a3 above b0 b1 b2 b3 become four operands, from right to left")
     out.op(f"ldm sp, {{{', '.join(pointers)}}}", f"vmov {scratch}, s{_BASE}")
     out.constant(index, (shape.inside - 1) * shape.channels)
-    out.op("3:")
-    firsts = list(range(0, shape.pairs, 2))
-    for first in reversed(firsts):
-        group = range(first, min(first + 2, shape.pairs))
-        _operand_group(out, shape, group, (scratch, index), temporaries, ends=first == 0)
-    if _is_immediate(shape.channels):
-        out.op(f"subs {index}, {index}, #{shape.channels}", "bpl 3b")
-    else:
-        out.op(f"subw {index}, {index}, #{shape.channels}", f"cmp {index}, #0", "bge 3b")
+    with out.repeated(shape.inside):
+        out.op("3:")
+        firsts = list(range(0, shape.pairs, 2))
+        for first in reversed(firsts):
+            group = range(first, min(first + 2, shape.pairs))
+            _operand_group(out, shape, group, (scratch, index), temporaries, ends=first == 0)
+        if _is_immediate(shape.channels):
+            out.op(f"subs {index}, {index}, #{shape.channels}", "bpl 3b")
+        else:
+            out.op(f"subw {index}, {index}, #{shape.channels}", f"cmp {index}, #0", "bge 3b")
     out.op(*(f"add {one}, #4" for one in pointers), f"stm sp, {{{', '.join(pointers)}}}")
     out.op(f"vmov {_Y}, s{_SAVED_Y}")
 
@@ -239,8 +244,6 @@ def _channel(out: Listing, shape: Depthwise, epilogue: Epilogue, registers: _Reg
         out.op(f"vmov s{_WEIGHTS}, {pointer}")
     out.add(_Y, (1 - shape.outputs * shape.channels) * epilogue.size, spare)
     out.op(f"vmov r0, s{_SCRATCH}", f"vmov r1, s{_LIMIT}", "cmp r0, r1", "bne 2b")
-    # y is kept here while the next operands are made
-    out.op(f"vmov s{_SAVED_Y}, {_Y}")
 
 
 def _columns(out: Listing, shape: Depthwise, epilogue: Epilogue, registers: _Registers) -> None:
@@ -248,13 +251,14 @@ def _columns(out: Listing, shape: Depthwise, epilogue: Epilogue, registers: _Reg
     twice = registers.resident and shape.outputs >= _MANY and shape.kernel[0] * shape.kernel[1] <= _FEW_TAPS
     if twice and shape.outputs % 2:
         out.op("b 4f")
-    out.op("3:")
-    _column(out, shape, epilogue, registers)
-    if twice:
-        out.op("4:")
+    with out.repeated(shape.outputs / (2 if twice else 1)):
+        out.op("3:")
         _column(out, shape, epilogue, registers)
-    x, spare = registers.operand_pointer, registers.operands[0]
-    out.op(f"vmov {spare}, s{_SCRATCH + 1}", f"cmp {x}, {spare}", "bne 3b")
+        if twice:
+            out.op("4:")
+            _column(out, shape, epilogue, registers)
+        x, spare = registers.operand_pointer, registers.operands[0]
+        out.op(f"vmov {spare}, s{_SCRATCH + 1}", f"cmp {x}, {spare}", "bne 3b")
 
 
 def _column(out: Listing, shape: Depthwise, epilogue: Epilogue, registers: _Registers) -> None:

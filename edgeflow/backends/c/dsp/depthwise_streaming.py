@@ -137,22 +137,26 @@ def listing(shape: Depthwise, epilogue: Epilogue) -> Listing:
     floats = _OPERANDS + shape.inside * shape.pairs
     frame = shape.inputs + shape.inputs % 2
     _enter(out, shape, epilogue, push(out, floats, frame))
-    out.op("1:")
-    _pack(out, shape)
-    out.note("two channels at a time: their words")
-    out.op("2:")
     first, second = _REGISTERS[:2]
-    out.op(
-        f"vmov {first}, {second}, s{_SCRATCH}, s{_SCRATCH + 1}",
-        f"vldm {first}!, {{{floats_from(_OPERANDS, floats - _OPERANDS)}}}",
-    )
-    out.op(f"vmov s{_SCRATCH}, {first}", f"cmp {first}, {second}")
-    _channel(out, shape, epilogue, registers, "")
-    _channel(out, shape, epilogue, registers, ", ror #8")
-    out.note("the flags are still those of the scratch pointer")
-    out.op("bne 2b")
-    out.op(f"vmov {first}, s{_SCRATCH + 1}", f"sub {first}, #{4 * scratch_words(shape)}", f"vmov s{_SCRATCH}, {first}")
-    out.op(f"vmov {first}, {second}, s{_WEIGHTS}, s{_WEIGHTS + 1}", f"cmp {first}, {second}", "bne 1b")
+    with out.repeated(-(-shape.channels // QUAD)):
+        out.op("1:")
+        _pack(out, shape)
+        out.note("two channels at a time: their words")
+        with out.repeated(QUAD // 2):
+            out.op("2:")
+            out.op(
+                f"vmov {first}, {second}, s{_SCRATCH}, s{_SCRATCH + 1}",
+                f"vldm {first}!, {{{floats_from(_OPERANDS, floats - _OPERANDS)}}}",
+            )
+            out.op(f"vmov s{_SCRATCH}, {first}", f"cmp {first}, {second}")
+            _channel(out, shape, epilogue, registers, "")
+            _channel(out, shape, epilogue, registers, ", ror #8")
+            out.note("the flags are still those of the scratch pointer")
+            out.op("bne 2b")
+        out.op(
+            f"vmov {first}, s{_SCRATCH + 1}", f"sub {first}, #{4 * scratch_words(shape)}", f"vmov s{_SCRATCH}, {first}"
+        )
+        out.op(f"vmov {first}, {second}, s{_WEIGHTS}, s{_WEIGHTS + 1}", f"cmp {first}, {second}", "bne 1b")
     pop(out, floats, frame)
     return out
 

@@ -125,14 +125,15 @@ class _Layer:
 class DepthwiseKernel(Kernel):
     """A depthwise convolution: `function` makes a whole group of rows; `pad_row` is one outside of the image.
 
-    `unpacking`: instructions that a call spends on the weights of a channel.
+    `work`: instructions of a call; `packed`: weights have fewer than 16 bits.
     """
 
     function: str
     weight: Table
     pad_row: str
     geometry: Geometry
-    unpacking: int = 0
+    work: float
+    packed: bool
 
 
 def make_conv(
@@ -399,7 +400,8 @@ def _depthwise(layer: _Layer) -> Kernel | None:
         function=function,
         weight=table,
         pad_row=pad,
-        unpacking=taps.instructions if taps else 0,
+        work=depthwise.work(shape, epilogue),
+        packed=taps is not None,
         geometry=geometry,
     )
 

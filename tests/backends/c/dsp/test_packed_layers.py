@@ -84,7 +84,7 @@ def test_networks_are_exact_and_clean_under_the_sanitizers(
     graph = network(bits, bits, power=power)
     packed = emit_model(graph, core=Core.CORTEX_M4F, optimize=Optimize.SIZE).kernels
     assert any(_packings(packed))
-    assert any(isinstance(one, DepthwiseKernel) and one.unpacking > 0 for one in packed)
+    assert any(isinstance(one, DepthwiseKernel) and one.packed for one in packed)
     inputs = extreme_inputs(graph, 2)
     assert_exact(graph, inputs, run_c(graph, inputs, tmp_path, "host-sanitized", optimize="size"))
 
@@ -145,7 +145,7 @@ def test_nothing_is_packed_for_speed_and_wide_weights_for_size_alone() -> None:
     for bits, optimize in ((4, Optimize.SPEED), (6, Optimize.BALANCED)):
         kernels = emit_model(network(bits, 1), core=Core.CORTEX_M4F, optimize=optimize).kernels
         assert _packings(kernels) == [None] * 3
-        assert [one.unpacking for one in kernels if isinstance(one, DepthwiseKernel)] == [0]
+        assert [one.packed for one in kernels if isinstance(one, DepthwiseKernel)] == [False]
 
 
 def test_one_width_serves_layers_that_a_narrower_one_would_hold() -> None:
