@@ -21,6 +21,7 @@ from edgeflow.ir.types import Dyadic, IntArray, Shape, TensorType, frozen_array
 from edgeflow.ops.add import Add
 from edgeflow.ops.conv import Conv
 from edgeflow.ops.dense import Dense
+from edgeflow.ops.maxpool import MaxPool
 from edgeflow.ops.requant import Rounding
 from edgeflow.ops.reshape import Reshape
 from edgeflow.passes import simplify
@@ -111,12 +112,19 @@ def _rescaled(builder: GraphBuilder) -> str:
     return builder.add(requant(3, Rounding.HALF_UP, lo=0, hi=255), (total,), Dyadic(FRAC), "squeeze")
 
 
+def _pooled(builder: GraphBuilder) -> str:
+    """The largest of bytes, as classifiers have it."""
+    at = builder.input("x", TensorType((8, 8, 8), 0, 255), Dyadic(FRAC))
+    return builder.add(MaxPool((2, 2), (2, 2), ((0, 0), (0, 0))), (at,), Dyadic(FRAC), "pool")
+
+
 USUAL = (
     Form("Conv", "3x3, bytes to bytes", _bytes(_weights(3, 3, 8, 8), (8, 8, 8))),
     Form("Conv", "1x1, bytes to bytes", _bytes(_weights(1, 1, 16, 16), (8, 8, 16))),
     Form("Conv", "5x3 of one channel, bytes to bytes", _bytes(_weights(5, 3, 1, 8), (8, 8, 1))),
     Form("Conv", "depthwise 3x3, bytes to bytes", _bytes(_weights(3, 3, 1, 16), (8, 8, 16), groups=16)),
     Form("Add", "bytes to bytes", _rescaled),
+    Form("MaxPool", "2x2 of bytes", _pooled),
     Form("Dense", "128 to 128, bytes to bytes", _bytes(_weights(128, 128), (128,))),
     Form("Dense", "weights of 4 bits", _bytes(_weights(128, 128, most=7), (128,))),
     Form("Dense", "ternary weights", _bytes(_weights(128, 128, most=1), (128,))),

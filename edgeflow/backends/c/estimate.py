@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from edgeflow.backends.c import largest
 from edgeflow.backends.c.cost import DSP, CoreCost, core_cost
 from edgeflow.backends.c.ctypes import INT64
 from edgeflow.backends.c.dsp.dense import DspDenseKernel
@@ -16,6 +17,7 @@ from edgeflow.backends.c.emit import Emitted, emit_model, shared_of
 from edgeflow.backends.c.epilogue import FEW_LEVELS
 from edgeflow.backends.c.kernel import Kernel
 from edgeflow.backends.c.kernels import DenseKernel
+from edgeflow.backends.c.largest import LargestKernel
 from edgeflow.backends.c.lower import Step
 from edgeflow.backends.c.moves import MoveKernel
 from edgeflow.backends.c.mve import cost as mve
@@ -87,6 +89,8 @@ def _step_code(kernel: Kernel, cost: CoreCost) -> int:
             return mve.code(kernel)
         case ProductKernel() | ThumbDepthwiseKernel():
             return work.code(kernel)
+        case LargestKernel():
+            return largest.code_bytes(kernel)
         case WindowKernel():
             return cost.code_per_window_step + _fields_code(kernel)
         case DenseKernel():
@@ -125,6 +129,8 @@ def stack_bytes(emitted: Emitted, cost: CoreCost) -> int:
 
 
 def _dsp_stack(kernel: Kernel) -> int:
+    if isinstance(kernel, LargestKernel):
+        return DSP.stack + 4 * kernel.geometry.k_h
     if isinstance(kernel, mve.VectorKernel):
         return mve.stack(kernel)
     if isinstance(kernel, ProductKernel | ThumbDepthwiseKernel):
@@ -149,6 +155,8 @@ def _instructions(kernel: Kernel, step: Step, graph: Graph, cost: CoreCost) -> f
         return cost.per_call + mve.work(kernel)
     if isinstance(kernel, ProductKernel | ThumbDepthwiseKernel):
         return cost.per_call + work.instructions(kernel, cost)
+    if isinstance(kernel, LargestKernel):
+        return kernel.geometry.out_h * (cost.per_call + kernel.work)
     if isinstance(kernel, MoveKernel):
         return cost.per_call + _moved(kernel, cost)
     return (

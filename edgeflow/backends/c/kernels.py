@@ -12,6 +12,7 @@ from edgeflow.backends.c.elements import make_element
 from edgeflow.backends.c.epilogue import POINTWISE
 from edgeflow.backends.c.fields import Fields
 from edgeflow.backends.c.kernel import Context, Kernel, Maker, accumulator, bias_of, epilogue_of, finished
+from edgeflow.backends.c.largest import make_largest
 from edgeflow.backends.c.lower import Buffer, Step, sums_everything
 from edgeflow.backends.c.moves import MOVES, make_move
 from edgeflow.backends.c.mve import layers as mve
@@ -100,6 +101,7 @@ SPECIAL: Mapping[type, tuple[SpecialMaker, ...]] = {
     Conv: (mve.make_conv, layers.make_conv, make_packed_conv, v6m.make_conv),
     Dense: (mve.make_dense, dense.make_dense, _packed_dense, v6m.make_dense),
     Add: (make_plane,),
+    MaxPool: (make_largest,),
     SumPool: (make_vector_total,),
 }
 """Makers that are asked before the plain ones, the first that can makes the kernel."""
