@@ -229,7 +229,7 @@ def _padded(kernel: TileKernel, shape: Geometry) -> float:
 def _values(kernel: Kernel, step: Step, cost: CoreCost) -> float:
     """Instructions of what is done to each value of the result, and of storing it."""
     if isinstance(kernel, PlaneKernel):
-        return cost.per_sum * kernel.y.elements
+        return kernel.work or cost.per_sum * kernel.y.elements
     each = cost.per_element * len(kernel.inputs) if isinstance(kernel, ElementKernel) else cost.per_result
     each += sum(cost.pieces[piece][wide] for one in kernel.epilogues for piece, wide in one.pieces)
     thresholds = (node.op for node in (step.node, *step.fused) if node and isinstance(node.op, Threshold))

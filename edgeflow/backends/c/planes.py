@@ -20,8 +20,10 @@ from edgeflow.backends.c.ctypes import Table as Constants
 from edgeflow.backends.c.dsp.forms import INT32_HI
 from edgeflow.backends.c.dsp.staircase import line_of
 from edgeflow.backends.c.flow import Reuse, Window
-from edgeflow.backends.c.kernel import Context, Kernel, RowForm, requant_of
+from edgeflow.backends.c.kernel import Context, Kernel, RowForm, Shared, requant_of
 from edgeflow.backends.c.lower import Buffer, Step
+from edgeflow.backends.c.mve.finish import code_bytes
+from edgeflow.backends.c.mve.plane import Lanes, source
 from edgeflow.backends.c.optimize import Optimize
 from edgeflow.ir.graph import Node, Op
 from edgeflow.ir.types import IntArray
@@ -194,11 +196,16 @@ def _fits(plane: Plane, table: Table) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class PlaneKernel(Kernel):
-    """Values of two operands that are added, `elements` in a row, `unroll` of them at a time."""
+    """Values of two operands that are added, `elements` in a row, `unroll` of them at a time.
+
+    Where the core has vectors `function` adds a row, in `work` instructions.
+    """
 
     plane: Plane
     elements: int
     unroll: int
+    function: str = ""
+    work: int = 0
 
 
 def make_plane(
@@ -213,6 +220,9 @@ def make_plane(
     plane = None if table is None else find_plane(table)
     if plane is None:
         return None
+    lanes = _lanes(plane, inputs, y) if context.core.has_mve and plane.shift else None
+    function = "" if lanes is None else context.named("add_plane", lanes)
+    text = "" if lanes is None else source(function, lanes)
     shape = node.type.shape
     height = shape[0] if len(shape) > 1 else 1
     elements = node.type.size // height
@@ -225,10 +235,18 @@ def make_plane(
         y=y,
         own_tables=(Constants(f"{name}_plane", INT32, np.array([plane.start, plane.first, plane.second])),),
         by_rows=RowForm((Window(1),) * 2, reuse=Reuse.SAME_ROWS) if height > 1 else None,
+        shared=(Shared(function, text, code_bytes(text)),) if function else (),
         plane=plane,
         elements=elements,
         unroll=1 if context.optimize is Optimize.SIZE else min(_UNROLL, elements),
+        function=function,
+        work=0 if lanes is None else height * lanes.work(elements),
     )
+
+
+def _lanes(plane: Plane, inputs: tuple[Buffer, ...], y: Buffer) -> Lanes:
+    a, b = (one.ctype for one in inputs)
+    return Lanes(a, b, y.ctype, plane.shift, plane.lo, plane.hi, plane.half_even, plane.drop, plane.rest)
 
 
 def _table(step: Step, node: Node, requant: Requant, context: Context) -> Table | None:

@@ -21,6 +21,7 @@ from edgeflow.ir.types import TensorType
 from edgeflow.ops.add import Add
 from edgeflow.ops.requant import Rounding
 from edgeflow.semantics.builder import GraphBuilder
+from tests.backends.c.mve import test_layers as mve
 from tests.backends.c.sums import by_channel, half_even, product, rescaled, residual, total
 from tests.backends.c.test_exact import assert_exact, run_c
 from tests.conftest import NeedTool
@@ -74,6 +75,18 @@ def test_sums_are_exact_under_qemu(name: str, board: str, tmp_path: Path, need_t
     graph, _ = CASES[name]
     inputs = extreme_inputs(graph, 3, 40)
     assert_exact(graph, inputs, run_c(graph, inputs, tmp_path, "qemu", board))
+
+
+@pytest.mark.parametrize("runner", ["host-sanitized", "qemu"])
+@pytest.mark.parametrize("name", ["rows", "one row", "unsigned and signed", "half to even", "one tensor twice"])
+def test_sums_are_exact_in_vectors(name: str, runner: str, tmp_path: Path, need_tool: NeedTool) -> None:
+    need_tool("arm-none-eabi-gcc")
+    need_tool("qemu-system-arm")
+    graph, _ = CASES[name]
+    (made,) = emitted(graph, Core.CORTEX_M55).kernels
+    assert [one.name for one in made.shared] == ["add_plane_1"]
+    inputs = extreme_inputs(graph, 3, 40)
+    assert_exact(graph, inputs, mve.run_c(graph, inputs, tmp_path, runner))
 
 
 def test_the_layer_before_a_sum_keeps_its_kernel_and_its_bytes(tmp_path: Path, need_tool: NeedTool) -> None:
