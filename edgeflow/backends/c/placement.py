@@ -16,6 +16,11 @@ EXACT_OBJECTS = 30
 NODE_COST = 6
 """How many objects tried take as long as one node of the search for a proof."""
 
+CLOSE = 1.05
+"""Within so much of the bound a placement is good enough; a larger one gets `MORE` times the budget once again."""
+
+MORE = 4
+
 STARTS = 4
 """How many of the greedy placements are repaired: the one that is best at first is often not the best in the end."""
 
@@ -34,7 +39,8 @@ class Placement:
 
 
 def place(objects: Sequence[Object], *, budget_nodes: int = 60_000) -> Placement:
-    """The smallest arena found with about `budget_nodes` objects tried (besides the first few greedy orders).
+    """The smallest arena found with about `budget_nodes` objects tried (besides the first few greedy orders), or five
+    times as many where it is not close to its bound.
 
     The same objects give the same placement. Objects whose lives do not meet may lie over one another;
     `Share` lets two that do meet lie over one another at one distance.
@@ -95,26 +101,33 @@ class _Search:
         self.tried = 0
 
     def improve(self, starts: int, budget: int) -> _Packed:
-        """The best of the greedy orders, after the first `starts` were repaired with a part of the budget each."""
+        """The best of the greedy orders, after the first `starts` were repaired with a part of the budget each.
+
+        Those that are not close to the bound then are repaired once more.
+        """
         packed: list[_Packed] = []
         for order in _orders(self.objects):
             for sharing in (frozenset(order), frozenset[int]()):
-                one = self._pack(order, sharing, None)
+                one = self._pack(order, sharing, None, {})
                 if isinstance(one, _Packed):
                     packed.append(one)
                     if one.size <= self.bound:
                         return one
-        packed.sort(key=lambda one: one.size)
-        best = packed[0]
-        for number, one in enumerate(packed[:starts]):
-            if best.size > self.bound:
-                best = min(best, self._repair(one, budget // starts, Random(number)), key=lambda one: one.size)
-        return best
+        packed = sorted(packed, key=lambda one: one.size)[:starts]
+        for part, enough in ((budget, 1.0), (MORE * budget, CLOSE)):
+            for number, one in enumerate(packed):
+                if min(one.size for one in packed) > enough * self.bound:
+                    packed[number] = self._repair(one, part // starts, Random(number))
+        return min(packed, key=lambda one: one.size)
 
-    def _pack(self, order: Sequence[int], sharing: frozenset[int], limit: int | None) -> _Packed | int:
-        """Each object of an order at the lowest free offset, or the first that ends behind `limit`."""
-        placed: dict[int, int] = {}
-        for index in order:
+    def _pack(
+        self, order: Sequence[int], sharing: frozenset[int], limit: int | None, placed: dict[int, int]
+    ) -> _Packed | int:
+        """Each object of an order at the lowest free offset, or the first that ends behind `limit`.
+
+        `placed` are the offsets of the order's first objects; it gets the others'.
+        """
+        for index in order[len(placed) :]:
             one = self.objects[index]
             ranges = _ranges(self.gaps[index], placed)
             at = self._shared(index, placed, ranges) if index in sharing else None
@@ -135,15 +148,20 @@ class _Search:
         return min((at for at in free if at >= 0 and at % alignment == 0), default=None)
 
     def _repair(self, best: _Packed, budget: int, random: Random) -> _Packed:
-        """Moves an object that ends highest, or one that leaves the arena, forward in the order, again and again."""
+        """Moves an object that ends highest, or one that leaves the arena, forward in the order, again and again.
+
+        What comes before all that moved stays where it is.
+        """
         stop = self.tried + budget
         while self.tried < stop and best.size > self.bound:
             tops = [i for i in best.order if best.offsets[i] + self.objects[i].size == best.size]
             order, sharing, top = best.order, best.sharing, random.choice(tops)
+            same = len(order)
             for _ in range(8):
-                order = _forward(order, top, random, self.gaps)
+                order, to = _forward(order, top, random, self.gaps)
+                same = min(same, to)
                 sharing = sharing ^ {top} if random.random() < 0.3 else sharing
-                packed = self._pack(order, sharing, best.size)
+                packed = self._pack(order, sharing, best.size, {i: best.offsets[i] for i in order[:same]})
                 if isinstance(packed, _Packed):
                     best = packed
                     break
@@ -151,12 +169,12 @@ class _Search:
         return best
 
 
-def _forward(order: Sequence[int], index: int, random: Random, gaps: Gaps) -> tuple[int, ...]:
-    """An order in which an object comes before one that it meets and that came earlier, or somewhere earlier."""
+def _forward(order: Sequence[int], index: int, random: Random, gaps: Gaps) -> tuple[tuple[int, ...], int]:
+    """An order in which an object comes before one that it meets and that came earlier, or somewhere earlier; where."""
     at = order.index(index)
     earlier = [place for place in range(at) if order[place] in gaps[index]]
     to = random.choice(earlier) if earlier else random.randrange(at + 1)
-    return (*order[:to], index, *order[to:at], *order[at + 1 :])
+    return (*order[:to], index, *order[to:at], *order[at + 1 :]), to
 
 
 def _ranges(near: Mapping[int, Ranges], placed: Mapping[int, int]) -> list[tuple[int, int]]:

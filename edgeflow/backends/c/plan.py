@@ -11,7 +11,7 @@ from edgeflow.backends.c.kernel import Kernel
 from edgeflow.backends.c.lower import Lowered
 from edgeflow.backends.c.objects import Object, live_bytes
 from edgeflow.backends.c.placement import Placement, place
-from edgeflow.backends.c.schedule import Schedule, stream, whole
+from edgeflow.backends.c.schedule import Schedule, floor, stream, whole
 from edgeflow.ir.types import Shape
 
 
@@ -31,6 +31,11 @@ class Plan:
     def lower_bound(self) -> int:
         """Bytes that no placement of this schedule's objects can do without."""
         return self.placement.lower_bound
+
+    @cached_property
+    def floor(self) -> int:
+        """Bytes that no order of calls of these kernels can do without."""
+        return floor(self.schedule.flow)
 
     @cached_property
     def _rows(self) -> Mapping[tuple[str, int], int]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from edgeflow.backends.c.flow import Flow, Read, Step, Task, rows_needed, rows_possible, rows_read
+from edgeflow.backends.c.flow import Flow, Read, Reuse, Step, Task, rows_needed, rows_possible, rows_read
 from edgeflow.backends.c.objects import Kind, Object, live_bytes, objects_of
 
 
@@ -46,6 +46,53 @@ class Schedule:
         for index, task in enumerate(self.tasks):
             found[self.flow.steps[task.step].name] += (index,)
         return found
+
+
+def floor(flow: Flow) -> int:
+    """Bytes that no order of the steps' tasks and no placement can do without; `Schedule.peak` knows the order.
+
+    The largest of: all inputs with the smallest first task, all outputs, and each step's task of one row: the rows
+    that it reads and makes, less what may lie over one another, and its scratch.
+    """
+    whole = {name: one.rows * one.row_bytes for name, one in flow.tensors.items()}
+    calls = [sum(whole[name] for name in flow.outputs)]
+    firsts: list[int] = []
+    for step, extent in _needed(flow):
+        beside = _own_bytes(flow, step)
+        calls.append(beside + _read_bytes(flow, step, extent))
+        if all(read.tensor in flow.inputs for read in step.reads):
+            firsts.append(beside)
+    return max(sum(whole[name] for name in flow.inputs) + min(firsts, default=0), *calls)
+
+
+def _needed(flow: Flow) -> Iterator[tuple[Step, int]]:
+    """The steps that an output waits for, the last first, and how many rows of their extent."""
+    wanted = {name: flow.tensors[name].rows for name in flow.outputs}
+    for step in reversed(flow.steps):
+        if wanted.get(step.result):
+            extent = flow.extent(step) if step.accumulates else wanted[step.result]
+            for read in step.reads:
+                wanted[read.tensor] = max(wanted.get(read.tensor, 0), rows_needed(flow, read, extent))
+            yield step, extent
+
+
+def _own_bytes(flow: Flow, step: Step) -> int:
+    """Bytes of a task of one row beside what it reads: of its result what cannot lie over that, and scratch."""
+    made = step.accumulator or flow.tensors[step.result].row_bytes
+    for read in step.reads:
+        tensor = flow.tensors[read.tensor]
+        if read.reuse is not Reuse.NEVER and not step.accumulates:
+            made -= tensor.row_bytes * (min(read.window.size, tensor.rows) if read.window else tensor.rows)
+    return max(made, 0) + step.scratch
+
+
+def _read_bytes(flow: Flow, step: Step, extent: int) -> int:
+    """Bytes of the rows that the task of one of `extent` rows reads which reads most."""
+    most = 0
+    for row in range(extent):
+        rows = {(read.tensor, one) for read in step.reads for one in rows_read(flow, read, row, 1) if one is not None}
+        most = max(most, sum(flow.tensors[tensor].row_bytes for tensor, _ in rows))
+    return most
 
 
 Ends = tuple[int, ...]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from edgeflow.backends.c.flow import Flow, Read, Reuse, Step, Tensor, Window, rows_needed, rows_possible
 from edgeflow.backends.c.objects import Kind, Share
 from edgeflow.backends.c.placement import place
-from edgeflow.backends.c.schedule import Schedule, stream, whole
+from edgeflow.backends.c.schedule import Schedule, floor, stream, whole
 from edgeflow.backends.c.simulate import simulate
 from tests.backends.c.flows import flows, keyword_spotter
 
@@ -156,6 +156,56 @@ def test_nothing_lies_over_an_output_or_over_rows_that_are_read_later() -> None:
     assert not any(one.shares for one in whole(replace(flow, outputs=("a", "b"))).objects)
 
 
+def _wide_then_narrow() -> Flow:
+    """Rows of 64 bytes, wide ones of 256 between, down to rows of 16; then wide ones again."""
+    sizes = {"in": 64, "wide": 256, "deep": 256, "narrow": 16, "wide again": 256, "deep again": 256, "out": 16}
+    windows = (Window(1), Window(3, 1, 1), Window(1)) * 2
+    names = list(sizes)
+    steps = tuple(
+        Step(name, (Read(before, window),), name)
+        for before, name, window in zip(names, names[1:], windows, strict=False)
+    )
+    return Flow({name: Tensor(8, size) for name, size in sizes.items()}, ("in",), ("out",), steps)
+
+
+def test_a_step_waits_for_its_whole_operand_where_what_comes_behind_would_only_fill_memory() -> None:
+    flow = _wide_then_narrow()
+    schedule = stream(flow, 1)
+    order = [name for name, *_ in _order(schedule)]
+    assert order.index("wide again") > len(order) - 1 - order[::-1].index("narrow")
+    assert simulate(schedule, place(schedule.objects).offsets) == ()
+    assert (schedule.peak(), stream(flow, 1, budget_tasks=0).peak()) == (1360, 1808)
+
+
+def test_a_step_does_not_wait_where_its_operand_is_large() -> None:
+    schedule = stream(_chain(Window(1), Window(3, 1, 1), Window(1), rows=12), 1)
+    order = [name for name, *_ in _order(schedule)]
+    assert order.index("c") < len(order) - 1 - order[::-1].index("a")
+
+
+@pytest.mark.parametrize(
+    ("flow", "most"),
+    [
+        (_chain(Window(1), rows=4, row_bytes=10), 50),
+        (_chain(Window(3, 1, 1), rows=1, row_bytes=10), 20),
+        (_wide_then_narrow(), 1024),
+        (keyword_spotter(), 1322),
+    ],
+)
+def test_what_no_order_can_do_without(flow: Flow, most: int) -> None:
+    assert floor(flow) == most
+
+
+def test_a_result_over_its_operand_needs_no_more_than_the_larger() -> None:
+    tensors = {"in": Tensor(1, 8), "a": Tensor(1, 100), "b": Tensor(1, 120, 4), "c": Tensor(1, 4)}
+    steps = (
+        Step("a", (Read("in"),), "a"),
+        Step("b", (Read("a", None, Reuse.SAME_ROWS),), "b", scratch=8),
+        Step("c", (Read("b"),), "c"),
+    )
+    assert floor(Flow(tensors, ("in",), ("c",), steps)) == 128
+
+
 def test_whole_runs_each_step_once() -> None:
     schedule = whole(keyword_spotter())
     assert [task.step for task in schedule.tasks] == list(range(12))
@@ -230,7 +280,7 @@ def test_any_flow_streams_without_a_fault(flow: Flow, group: int) -> None:
     placement = place(schedule.objects, budget_nodes=200)
     assert simulate(schedule) == ()
     assert simulate(schedule, placement.offsets) == ()
-    assert placement.size >= placement.lower_bound == schedule.peak()
+    assert placement.size >= placement.lower_bound == schedule.peak() >= floor(flow)
     assert place(schedule.objects, budget_nodes=200) == placement
 
 
