@@ -151,4 +151,4 @@ def _pipelined(first: Instruction, second: Instruction) -> bool:
     if kind_of(first) is not Kind.LOAD or kind_of(second) is not Kind.LOAD:
         return False
     loaded = first.operands.partition(",")[0].strip()
-    return loaded not in re.findall(r"\w+", second.operands[second.operands.index("[") :])
+    return loaded not in re.findall(r"\w+", second.operands.partition("[")[2])

@@ -25,6 +25,7 @@ class Piece(enum.Enum):
 
     LOAD = "read a parameter from a table"
     MULTIPLY = "multiply it"
+    HIGH_PRODUCT = "multiply it, keep the upper 32 of 64 bits"
     ADD = "add a bias or an offset"
     SHIFT = "shift it right by a constant"
     SHIFT_LOADED = "shift it right by what a table says"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from edgeflow.backends.c import largest
+from edgeflow.backends.c import largest, plain_cost, products
 from edgeflow.backends.c.cost import DSP, CoreCost, core_cost
 from edgeflow.backends.c.ctypes import INT64
 from edgeflow.backends.c.dsp.dense import DspDenseKernel
@@ -16,13 +16,13 @@ from edgeflow.backends.c.elements import ElementKernel
 from edgeflow.backends.c.emit import Emitted, emit_model, shared_of
 from edgeflow.backends.c.epilogue import FEW_LEVELS
 from edgeflow.backends.c.kernel import Kernel
-from edgeflow.backends.c.kernels import DenseKernel
 from edgeflow.backends.c.largest import LargestKernel
 from edgeflow.backends.c.lower import Step
 from edgeflow.backends.c.moves import MoveKernel
 from edgeflow.backends.c.mve import cost as mve
 from edgeflow.backends.c.objects import Kind
 from edgeflow.backends.c.optimize import Optimize
+from edgeflow.backends.c.packed import PackedDenseKernel
 from edgeflow.backends.c.plan import groups_of, plan_memory
 from edgeflow.backends.c.planes import PlaneKernel
 from edgeflow.backends.c.rows import InterpolatedSoftmaxKernel, RowKernel, SoftmaxKernel
@@ -91,15 +91,20 @@ def _step_code(kernel: Kernel, cost: CoreCost) -> int:
             return work.code(kernel)
         case LargestKernel():
             return largest.code_bytes(kernel)
+        case WindowKernel(kind="Depthwise"):
+            return cost.code_per_window_step + cost.code_per_product * kernel.geometry.k_h * kernel.geometry.k_w
         case WindowKernel():
             return cost.code_per_window_step + _fields_code(kernel)
-        case DenseKernel():
+        case PackedDenseKernel():
             return cost.code_per_dense_step + _fields_code(kernel)
+        case products.ProductKernel():
+            written = sum((kernel.step + kernel.left) * one.count for one in kernel.blocks)
+            return cost.code_per_dense_step + cost.code_per_product * written
         case _:
             return cost.code_per_element_step
 
 
-def _fields_code(kernel: WindowKernel | DenseKernel) -> int:
+def _fields_code(kernel: WindowKernel | PackedDenseKernel) -> int:
     """Bytes of code of the fields that are written out: four instructions each."""
     return 8 * (kernel.fields.each + kernel.fields.rest) if kernel.fields else 0
 
@@ -231,10 +236,9 @@ def _values(kernel: Kernel, step: Step, cost: CoreCost) -> float:
     if isinstance(kernel, PlaneKernel):
         return kernel.work or cost.per_sum * kernel.y.elements
     each = cost.per_element * len(kernel.inputs) if isinstance(kernel, ElementKernel) else cost.per_result
-    each += sum(cost.pieces[piece][wide] for one in kernel.epilogues for piece, wide in one.pieces)
     thresholds = (node.op for node in (step.node, *step.fused) if node and isinstance(node.op, Threshold))
     each += sum(cost.per_compare * _compares(one.thresholds.shape[1]) for one in thresholds)
-    return each * kernel.y.elements
+    return plain_cost.values(kernel, cost, each)
 
 
 def _compares(levels: int) -> float:
@@ -247,12 +251,16 @@ def _loops(kernel: Kernel, read: int, cost: CoreCost) -> float:
     match kernel:
         case WindowKernel(kind="Conv"):
             return _conv(kernel, cost)
+        case WindowKernel(kind="Depthwise"):
+            return plain_cost.depthwise(kernel, cost)
         case TotalKernel():
             return (cost.per_word_tap if kernel.by_words else cost.per_pool_tap) * read
         case WindowKernel():
             tap = cost.per_checked_pool_tap if kernel.geometry.padded else cost.per_pool_tap
             return tap * _windows(kernel)
-        case DenseKernel():
+        case products.ProductKernel():
+            return plain_cost.product(kernel, cost)
+        case PackedDenseKernel():
             return _tap(kernel, cost) * kernel.rows * kernel.in_c * kernel.out_c
         case SoftmaxKernel():
             each = 0.0 if kernel.table else 2 * cost.per_exponential
@@ -265,7 +273,7 @@ def _loops(kernel: Kernel, read: int, cost: CoreCost) -> float:
             return 0.0
 
 
-def _tap(kernel: WindowKernel | DenseKernel, cost: CoreCost) -> float:
+def _tap(kernel: WindowKernel | PackedDenseKernel, cost: CoreCost) -> float:
     return cost.per_wide_tap if kernel.acc == INT64.name else cost.per_tap * (_UNROLLED if kernel.fields else 1)
 
 
@@ -280,7 +288,7 @@ def _conv(kernel: WindowKernel, cost: CoreCost) -> float:
     A kernel of one position is a matrix product.
     """
     windows = _windows(kernel)
-    taken = _inside(kernel) if kernel.geometry.padded and kernel.pad_value == "0" else windows
+    taken = plain_cost.windows_inside(kernel) if kernel.geometry.padded and kernel.pad_value == "0" else windows
     tap, grouped = _tap(kernel, cost), cost.per_grouped_window if kernel.groups > 1 else 0.0
     if kernel.each == 1:
         single = cost.per_checked_single_window if kernel.geometry.padded else cost.per_single_window
@@ -288,18 +296,6 @@ def _conv(kernel: WindowKernel, cost: CoreCost) -> float:
     position = 0.0 if kernel.geometry.k_h * kernel.geometry.k_w == 1 else cost.per_window
     window = cost.per_checked_window if kernel.geometry.padded else position
     return windows * (window + grouped) + taken * kernel.each * tap
-
-
-def _inside(kernel: WindowKernel) -> int:
-    """Kernel positions of all results that lie inside of the input."""
-    k = kernel.geometry
-    rows = _positions_inside(k.in_h, k.out_h, k.k_h, k.stride_h, k.dilation_h, k.pad_top)
-    return k.out_c * rows * _positions_inside(k.in_w, k.out_w, k.k_w, k.stride_w, k.dilation_w, k.pad_left)
-
-
-def _positions_inside(length: int, results: int, taps: int, stride: int, dilation: int, pad: int) -> int:
-    """The same along one axis."""
-    return sum(0 <= at * stride + tap * dilation - pad < length for at in range(results) for tap in range(taps))
 
 
 def _moved(kernel: MoveKernel, cost: CoreCost) -> float:

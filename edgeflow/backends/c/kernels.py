@@ -1,27 +1,23 @@
-"""Dense as a kernel, and the table of what makes each op's kernel."""
+"""The table of what makes each op's kernel."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import cast
 
-from edgeflow.backends.c.ctypes import Table, table
+from edgeflow.backends.c import products, thumb
 from edgeflow.backends.c.dsp import dense, layers
 from edgeflow.backends.c.elements import make_element
 from edgeflow.backends.c.epilogue import POINTWISE
-from edgeflow.backends.c.fields import Fields
-from edgeflow.backends.c.kernel import Context, Kernel, Maker, accumulator, bias_of, epilogue_of, finished
+from edgeflow.backends.c.kernel import Context, Kernel, Maker
 from edgeflow.backends.c.largest import make_largest
 from edgeflow.backends.c.lower import Buffer, Step, sums_everything
 from edgeflow.backends.c.moves import MOVES, make_move
 from edgeflow.backends.c.mve import layers as mve
 from edgeflow.backends.c.mve.total import make_total as make_vector_total
-from edgeflow.backends.c.packed import make_packed_conv, packed_weights
+from edgeflow.backends.c.packed import make_packed_conv, make_packed_dense
 from edgeflow.backends.c.planes import make_plane
 from edgeflow.backends.c.rows import make_argmax, make_softmax
-from edgeflow.backends.c.v6m import layers as v6m
-from edgeflow.backends.c.windows import make_conv, make_pool, make_total
+from edgeflow.backends.c.windows import make_conv, make_depthwise, make_pool, make_total
 from edgeflow.ir.graph import Node
 from edgeflow.ops.add import Add
 from edgeflow.ops.argmax import ArgMax
@@ -31,18 +27,6 @@ from edgeflow.ops.maxpool import MaxPool
 from edgeflow.ops.multiply import Multiply
 from edgeflow.ops.softmax import Softmax
 from edgeflow.ops.sumpool import SumPool
-
-
-@dataclass(frozen=True, kw_only=True)
-class DenseKernel(Kernel):
-    """A matrix product over the last axis of `rows` vectors."""
-
-    rows: int
-    in_c: int
-    out_c: int
-    weight: Table
-    bias: str
-    fields: Fields | None = None
 
 
 def make_kernel(step: Step, name: str, context: Context) -> Kernel:
@@ -59,47 +43,12 @@ def make_kernel(step: Step, name: str, context: Context) -> Kernel:
     return maker(step, step.node, name, context, inputs, y)
 
 
-def _packed_dense(
-    step: Step, node: Node, name: str, context: Context, inputs: tuple[Buffer, ...], y: Buffer
-) -> Kernel | None:
-    """A Dense whose weights fill words; None unless size is the aim and flash is saved."""
-    packed = packed_weights(name, cast(Dense, node.op).weight.T, context)
-    return _dense(step, node, name, context, inputs, y) if packed else None
-
-
-def _dense(step: Step, node: Node, name: str, context: Context, inputs: tuple[Buffer, ...], y: Buffer) -> Kernel:
-    op = cast(Dense, node.op)
-    acc = accumulator(node, context)
-    in_c, out_c = op.weight.shape
-    packed = packed_weights(name, op.weight.T, context)
-    fields, weight = packed or (None, table(f"{name}_weight", op.weight.T))
-    bias, bias_tables = bias_of(name, op.bias, "m")
-    axes = (*(None,) * (len(node.type.shape) - 1), "m")
-    return DenseKernel(
-        name=name,
-        layer=node.layer,
-        what=", ".join([f"dense {in_c} -> {out_c}", *finished(step.fused)]),
-        template="Dense",
-        inputs=inputs,
-        y=y,
-        acc=acc.name,
-        epilogue=epilogue_of(step.fused, name, context, acc, axes),
-        own_tables=(weight, *bias_tables),
-        rows=node.type.size // out_c,
-        in_c=in_c,
-        out_c=out_c,
-        weight=weight,
-        bias=bias,
-        fields=fields,
-    )
-
-
 SpecialMaker = Callable[[Step, Node, str, Context, tuple[Buffer, ...], Buffer], Kernel | None]
 """A maker for some cores and numbers only: None where it cannot make the kernel."""
 
 SPECIAL: Mapping[type, tuple[SpecialMaker, ...]] = {
-    Conv: (mve.make_conv, layers.make_conv, make_packed_conv, v6m.make_conv),
-    Dense: (mve.make_dense, dense.make_dense, _packed_dense, v6m.make_dense),
+    Conv: (mve.make_conv, layers.make_conv, make_packed_conv, thumb.make_conv, products.make_conv, make_depthwise),
+    Dense: (mve.make_dense, dense.make_dense, make_packed_dense, thumb.make_dense),
     Add: (make_plane,),
     MaxPool: (make_largest,),
     SumPool: (make_vector_total,),
@@ -108,7 +57,7 @@ SPECIAL: Mapping[type, tuple[SpecialMaker, ...]] = {
 
 KERNELS: Mapping[type, Maker] = {
     Conv: make_conv,
-    Dense: _dense,
+    Dense: products.make_dense,
     Add: make_element,
     Multiply: make_element,
     MaxPool: make_pool,

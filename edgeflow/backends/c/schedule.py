@@ -117,17 +117,18 @@ def stream(flow: Flow, group: int | Mapping[str, int], budget_tasks: int = 60_00
     sizes = [group if isinstance(group, int) else group[step.name] for step in flow.steps]
     order = _Order(tuple(_likely_ends(flow, sizes)), frozenset())
     best = _scheduled(flow, order)
-    least, budget, improved = (best.peak(), len(best.tasks)), budget_tasks, True
+    peak, count, budget, improved = best.peak(), len(best.tasks), budget_tasks, True
     while improved:
         improved = False
         for number in range(len(flow.steps)):
-            for other in _others(flow, sizes, order, number, least[0]):
+            for other in _others(flow, sizes, order, number, peak):
                 if budget <= 0:
                     return best
                 tried = _scheduled(flow, other)
                 budget -= len(tried.tasks)
-                if (found := (tried.peak(), len(tried.tasks))) < least:
-                    best, order, least, improved = tried, other, found, True
+                if (tried.peak(), len(tried.tasks)) < (peak, count):
+                    best, order, improved = tried, other, True
+                    peak, count = tried.peak(), len(tried.tasks)
     return best
 
 

@@ -12,6 +12,7 @@ from edgeflow.backends.c.fields import Fields
 from edgeflow.backends.c.flow import Window
 from edgeflow.backends.c.kernel import Context, Kernel, RowForm, accumulator, bias_of, epilogue_of, finished
 from edgeflow.backends.c.lower import Buffer, Step
+from edgeflow.backends.c.narrow import finish_of
 from edgeflow.ir.graph import Node
 from edgeflow.ir.types import Shape
 from edgeflow.ops.conv import Conv
@@ -60,6 +61,20 @@ class Geometry:
         return self.above or self.beside
 
     @property
+    def row(self) -> str:
+        """In C: which of its row pointers a tap reads, kernel row `ky` of result row `r`."""
+        return _position("r", self.stride_h, "ky", self.dilation_h, 0)
+
+    def tap_row(self, ky: int) -> str:
+        """In C: the same of one kernel row."""
+        return _position("r", self.stride_h, str(ky), self.dilation_h, 0)
+
+    @property
+    def column(self) -> str:
+        """In C: the input column that a tap reads, kernel column `kx` of result column `ox`."""
+        return _position("ox", self.stride_w, "kx", self.dilation_w, self.pad_left)
+
+    @property
     def words(self) -> str:
         """Window, sizes and stride, for people."""
         return (
@@ -81,16 +96,6 @@ class WindowKernel(Kernel):
     weight: Table | None = None
     bias: str = "0"
     fields: Fields | None = None
-
-    @property
-    def row(self) -> str:
-        """The pointer to the row that a tap reads."""
-        return _position("r", self.geometry.stride_h, "ky", self.geometry.dilation_h, 0)
-
-    @property
-    def column(self) -> str:
-        """The input column that a tap reads."""
-        return _position("ox", self.geometry.stride_w, "kx", self.geometry.dilation_w, self.geometry.pad_left)
 
 
 def _position(out: str, stride: int, tap: str, dilation: int, pad: int) -> str:
@@ -144,6 +149,43 @@ def make_conv(step: Step, node: Node, name: str, context: Context, inputs: tuple
         weight=weight,
         bias=bias,
     )
+
+
+def make_depthwise(
+    step: Step, node: Node, name: str, context: Context, inputs: tuple[Buffer, ...], y: Buffer
+) -> Kernel | None:
+    """The kernel of a depthwise Conv whose padding adds nothing, with a window that can be written out; else None."""
+    op = cast(Conv, node.op)
+    geometry = geometry_of(op, context.shapes[node.inputs[0]], node.type.shape)
+    one_each = op.groups == geometry.in_c == geometry.out_c
+    nothing = not geometry.padded or op.pad_value == 0
+    if not one_each or not nothing or geometry.dilation_w > 1 or geometry.k_h * geometry.k_w > _WRITTEN_OUT:
+        return None
+    acc = accumulator(node, context)
+    weights = np.moveaxis(op.weight, -1, 0).reshape(geometry.out_c, -1)
+    weight = table(f"{name}_weight", weights)
+    finish = finish_of(step, node, name, context, acc, y, weights, op.bias)
+    return WindowKernel(
+        name=name,
+        layer=node.layer,
+        what=", ".join([f"depthwise {geometry.words}", *finished(step.fused)]),
+        template="Depthwise",
+        inputs=inputs,
+        y=y,
+        acc=acc.name,
+        epilogue=finish.epilogue,
+        own_tables=(weight, *finish.tables),
+        by_rows=RowForm((geometry.rows,)),
+        kind="Depthwise",
+        geometry=geometry,
+        groups=op.groups,
+        weight=weight,
+        bias=finish.start,
+    )
+
+
+_WRITTEN_OUT = 25
+"""Taps of a window that is written out."""
 
 
 def _axes(node: Node) -> tuple[str | None, ...]:

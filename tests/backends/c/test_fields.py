@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from edgeflow.backends.c.emit import emit_model
 from edgeflow.backends.c.estimate import FLASH_BAND, WORK_BAND, estimate
 from edgeflow.backends.c.fields import Fields, bits_of
-from edgeflow.backends.c.kernels import DenseKernel
 from edgeflow.backends.c.optimize import Optimize
+from edgeflow.backends.c.packed import PackedDenseKernel
 from edgeflow.backends.c.windows import WindowKernel
 from edgeflow.board import Core, McuBoard, load_board
 from edgeflow.ir.graph import Graph
@@ -66,7 +66,7 @@ def test_the_bits_of_signed_fields(weights: tuple[int, ...], bits: int) -> None:
 
 def _packed(graph: Graph, core: Core, optimize: Optimize) -> list[bool]:
     kernels = emit_model(graph, core=core, optimize=optimize).kernels
-    return [isinstance(one, WindowKernel | DenseKernel) and one.fields is not None for one in kernels]
+    return [isinstance(one, WindowKernel | PackedDenseKernel) and one.fields is not None for one in kernels]
 
 
 def test_only_for_size_and_where_words_are_filled() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgeflow.backends.c import products
 from edgeflow.backends.c.emit import emit_model
 from edgeflow.backends.c.kernel import Kernel
 from edgeflow.backends.c.optimize import Optimize
@@ -69,8 +70,17 @@ def test_layers_are_exact_in_assembly(name: str, tmp_path: Path, need_tool: Need
 
 
 @pytest.mark.parametrize("core", Core)
-def test_arm_cores_without_dsp_instructions_take_them(core: Core) -> None:
-    assert (kinds(graph_of(CASES["3x3 same"], 1), core)[0] is ProductKernel) == core.is_plain_thumb
+def test_arm_cores_that_lack_a_long_product_take_them(core: Core) -> None:
+    taken = core.is_plain_thumb and core.traps_unaligned
+    assert (kinds(graph_of(CASES["3x3 same"], 1), core)[0] is ProductKernel) == taken
+
+
+@pytest.mark.parametrize(
+    ("optimize", "kind"), [(Optimize.BALANCED, WindowKernel), (Optimize.SPEED, ThumbDepthwiseKernel)]
+)
+def test_other_arm_cores_without_dsp_instructions_take_what_is_faster(optimize: Optimize, kind: type) -> None:
+    case = Case((5, 5, 64), 64, (3, 3), (1, 1), ((1, 1), (1, 1)), depthwise=True)
+    assert type(emit_model(graph_of(case, 1), core=Core.CORTEX_M3, optimize=optimize).kernels[0]) is kind
 
 
 def single(weight: int, outputs: int = 8, values: int = 4, bias: int = 0) -> Graph:
@@ -128,7 +138,9 @@ def test_vectors_of_bytes_are_exact(values: int, lo: int, runner: str, tmp_path:
     assert_exact(graph, inputs, run_c(graph, inputs, tmp_path, runner, "rpi-pico"))
 
 
-@pytest.mark.parametrize(("optimize", "kind"), [(Optimize.BALANCED, WindowKernel), (Optimize.SPEED, ProductKernel)])
+@pytest.mark.parametrize(
+    ("optimize", "kind"), [(Optimize.BALANCED, products.ProductKernel), (Optimize.SPEED, ProductKernel)]
+)
 def test_a_window_larger_than_a_small_models_tensors_is_gathered_for_speed_alone(
     optimize: Optimize, kind: type
 ) -> None:
