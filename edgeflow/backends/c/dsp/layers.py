@@ -37,7 +37,7 @@ from edgeflow.passes.requants import scale_of
 _FEW_COLUMNS = 12
 """Rows of fewer positions are made two at a time, so that fewer positions are left over from tiles of four; rows of
 one position four at a time."""
-_REST_WORDS, _PART_WORDS = 4, 16
+_REST_WORDS, _PART_WORDS = 8, 16
 """Words that are written out in a row, at most, for one position and for two that are left over from four."""
 _SHORT_LINE = 64
 """Bytes of a row with its padding that compilers copy without a call: such rows are padded before they are gathered."""
