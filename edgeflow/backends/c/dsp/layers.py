@@ -274,15 +274,12 @@ def _convolution(layer: _Layer) -> Kernel | None:
 def _in_rows(layer: _Layer, weights: IntArray) -> Kernel | None:
     """A convolution of long rows, made four positions of a row at a time; None where that does not go."""
     op, geometry = layer.op, layer.geometry
-    run, apart = geometry.k_w * geometry.in_c, geometry.stride_w * geometry.in_c
-    line = _line(geometry)
+    run, line = geometry.k_w * geometry.in_c, _line(geometry)
     if geometry.out_w < _FEW_COLUMNS or (POSITIONS - 1) * geometry.out_c > STORE_REACH:
         return None
-    window = None
-    if run % 4:
-        if geometry.k_h * run > MOST_VALUES or not WindowGather.reaches(run, apart):
-            return None
-        window = WindowGather(geometry.k_h, run, apart, layer.signed, geometry.dilation_h)
+    window = _window(layer) if run % 4 else None
+    if run % 4 and window is None:
+        return None
     reuse, rest = _reuse(geometry), geometry.out_w % POSITIONS
     back = rest > 0 and reuse is Reuse.NEVER and (window is not None or rest == POSITIONS - 1)
     positions = [POSITIONS, *(count for count in (2, 1) if rest & count and not back)]
@@ -318,10 +315,21 @@ def _in_rows(layer: _Layer, weights: IntArray) -> Kernel | None:
         gathers=gathers,
         line=line,
         own=own,
-        apart=apart,
+        apart=geometry.stride_w * geometry.in_c,
         by_window=window is not None,
         back=back,
     )
+
+
+def _window(layer: _Layer) -> WindowGather | None:
+    """How a small window is gathered, always four positions, the last of which reach back; None where that fails."""
+    geometry = layer.geometry
+    run, apart = geometry.k_w * geometry.in_c, geometry.stride_w * geometry.in_c
+    if geometry.k_h * run > MOST_VALUES or not WindowGather.reaches(run, apart):
+        return None
+    if geometry.out_w % POSITIONS and _reuse(geometry) is not Reuse.NEVER:
+        return None
+    return WindowGather(geometry.k_h, run, apart, layer.signed, geometry.dilation_h)
 
 
 def _row_gathers(
