@@ -11,6 +11,7 @@ from edgeflow.backends.c.ctypes import INT64
 from edgeflow.backends.c.dsp.dense import DspDenseKernel
 from edgeflow.backends.c.dsp.layers import DepthwiseKernel, RowTileKernel, TileKernel
 from edgeflow.backends.c.dsp.packing import Packing
+from edgeflow.backends.c.dsp.total import WordTotalKernel
 from edgeflow.backends.c.dsp.window_gather import POSITIONS
 from edgeflow.backends.c.elements import ElementKernel
 from edgeflow.backends.c.emit import Emitted, emit_model, shared_of
@@ -91,6 +92,8 @@ def _step_code(kernel: Kernel, cost: CoreCost) -> int:
             return work.code(kernel)
         case LargestKernel():
             return largest.code_bytes(kernel)
+        case WordTotalKernel():
+            return cost.code_per_element_step
         case WindowKernel(kind="Depthwise"):
             return cost.code_per_window_step + cost.code_per_product * kernel.geometry.k_h * kernel.geometry.k_w
         case WindowKernel():
@@ -162,6 +165,8 @@ def _instructions(kernel: Kernel, step: Step, graph: Graph, cost: CoreCost) -> f
         return cost.per_call + work.instructions(kernel, cost)
     if isinstance(kernel, LargestKernel):
         return kernel.geometry.out_h * (cost.per_call + kernel.work)
+    if isinstance(kernel, WordTotalKernel):
+        return cost.per_call + kernel.geometry.in_h * kernel.work
     if isinstance(kernel, MoveKernel):
         return cost.per_call + _moved(kernel, cost)
     return (

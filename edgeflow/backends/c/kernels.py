@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from edgeflow.backends.c import products, thumb
 from edgeflow.backends.c.dsp import dense, layers
+from edgeflow.backends.c.dsp.total import make_word_total
 from edgeflow.backends.c.elements import make_element
 from edgeflow.backends.c.epilogue import POINTWISE
 from edgeflow.backends.c.kernel import Context, Kernel, Maker
@@ -51,7 +52,7 @@ SPECIAL: Mapping[type, tuple[SpecialMaker, ...]] = {
     Dense: (mve.make_dense, dense.make_dense, make_packed_dense, thumb.make_dense),
     Add: (make_plane,),
     MaxPool: (make_largest,),
-    SumPool: (make_vector_total,),
+    SumPool: (make_vector_total, make_word_total),
 }
 """Makers that are asked before the plain ones, the first that can makes the kernel."""
 
