@@ -24,6 +24,7 @@ from edgeflow.ops.dense import Dense
 from edgeflow.ops.maxpool import MaxPool
 from edgeflow.ops.requant import Rounding
 from edgeflow.ops.reshape import Reshape
+from edgeflow.ops.sumpool import SumPool
 from edgeflow.passes import simplify
 from edgeflow.semantics.builder import GraphBuilder
 from tests.backends.c.misra import DEVIATIONS
@@ -112,10 +113,10 @@ def _rescaled(builder: GraphBuilder) -> str:
     return builder.add(requant(3, Rounding.HALF_UP, lo=0, hi=255), (total,), Dyadic(FRAC), "squeeze")
 
 
-def _pooled(builder: GraphBuilder) -> str:
-    """The largest of bytes, as classifiers have it."""
+def _pooled(kind: type[MaxPool] | type[SumPool], size: int, builder: GraphBuilder) -> str:
+    """Bytes that are pooled, as classifiers do it."""
     at = builder.input("x", TensorType((8, 8, 8), 0, 255), Dyadic(FRAC))
-    return builder.add(MaxPool((2, 2), (2, 2), ((0, 0), (0, 0))), (at,), Dyadic(FRAC), "pool")
+    return builder.add(kind((size, size), (size, size), ((0, 0), (0, 0))), (at,), Dyadic(FRAC), "pool")
 
 
 USUAL = (
@@ -124,7 +125,8 @@ USUAL = (
     Form("Conv", "5x3 of one channel, bytes to bytes", _bytes(_weights(5, 3, 1, 8), (8, 8, 1))),
     Form("Conv", "depthwise 3x3, bytes to bytes", _bytes(_weights(3, 3, 1, 16), (8, 8, 16), groups=16)),
     Form("Add", "bytes to bytes", _rescaled),
-    Form("MaxPool", "2x2 of bytes", _pooled),
+    Form("MaxPool", "2x2 of bytes", partial(_pooled, MaxPool, 2)),
+    Form("SumPool", "everything, bytes", partial(_pooled, SumPool, 8)),
     Form("Dense", "128 to 128, bytes to bytes", _bytes(_weights(128, 128), (128,))),
     Form("Dense", "weights of 4 bits", _bytes(_weights(128, 128, most=7), (128,))),
     Form("Dense", "ternary weights", _bytes(_weights(128, 128, most=1), (128,))),

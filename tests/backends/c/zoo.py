@@ -13,8 +13,9 @@ from edgeflow.board import Core
 from edgeflow.ir.graph import Graph
 from edgeflow.ops.reshape import Reshape
 from edgeflow.passes import simplify
+from tests.backends.c import test_largest
+from tests.backends.c.dsp import test_total
 from tests.backends.c.sums import half_even, total
-from tests.backends.c.test_largest import CASES, graph_of
 from tests.crossing import FORMS
 from tests.graphs import random_graph
 
@@ -25,7 +26,8 @@ def graphs() -> dict[str, Graph]:
     found = {f"form_{number}": simplify(form.graph()) for number, form in enumerate(FORMS)}
     made = {name: graph for name, graph in found.items() if all(_known(graph))}
     sums = {"sum_away": total((4, 3, 5)), "sum_up": total((4, 3, 5), zeros=(-128, 7, -128)), "sum_even": half_even(2)}
-    sums["pool_padded"] = graph_of({"3x3 same": CASES["3x3 same"]})
+    sums["pool_padded"] = test_largest.graph_of({"3x3 same": test_largest.CASES["3x3 same"]})
+    sums["total_bytes"] = test_total.graph_of(test_total.CASES)
     return made | sums | {f"random_{seed}": random_graph(seed) for seed in range(8)}
 
 

@@ -51,11 +51,8 @@ class Row:
         """Instructions of a call, and of the channels that are left to C."""
         loops = 1 if self.positions <= _WRITTEN_OUT else 1 + 2 * self.positions
         rest = _ALONE * self.positions * (self.channels % QUAD)
-        return (
-            _CALL
-            + rest
-            + self.channels // QUAD * (5 + loops + self.positions * len(_position(self)) + len(_stores(self)))
-        )
+        quad = 5 + loops + self.positions * len(_position(self)) + len(_stores(self))
+        return _CALL + rest + self.channels // QUAD * quad
 
 
 @dataclass(frozen=True, kw_only=True)
