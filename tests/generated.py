@@ -37,7 +37,22 @@ HEAD = """# The generated C
 
 Made by `make docs` from the code itself; a test holds it up to date. `edgeflow build --backend c` writes one `.c` and
 one `.h` that hold a model: C99 that is C++ as well, without allocation, recursion, state of its own or any library but
-`stdint.h`, `stddef.h` and `string.h`.
+`stdint.h`, `stddef.h` and `string.h` (of which it calls `memcpy` and `memset`).
+
+## One source or several
+
+`--set files=split` writes the same code as three sources: `<prefix>.c` has the order of calls and `<prefix>_run`,
+`<prefix>_kernels.c` a function a layer, `<prefix>_tables.c` weights and other tables; `<prefix>_internal.h` is theirs
+alone. Every name that the linker sees starts with the prefix (`--set prefix=NAME`), so that several models make one
+program. As one file (`--set files=one`, the default) all but `<prefix>_run` and `<prefix>_version` is static.
+
+The macro `<PREFIX>_TABLE` stands before the definition of each layer's tables and of the order of calls. It is empty
+unless you define it, and the same in every file:
+
+    -DNET_TABLE='__attribute__((section(".net_tables")))'
+
+places them in a section of their own, for a second flash or for RAM that start-up code fills. Constants that functions
+keep beside them, pointers to tables and rows of padding, stay with the program's other constants.
 """
 
 USE = """## What the header offers
@@ -50,7 +65,8 @@ All memory of an inference is one union, `<prefix>_arena_t`, that the caller own
   These are the integers that `edgeflow verify` feeds, for every float.
 - `<prefix>_out_Y_dequantize(value)` gives an output's real value as a float.
 - Where the unit differs by channel both take the channel as well. They are `static inline` and the only floating-point
-  code: a program that does not call them has none. `<PREFIX>_NO_FLOAT`, defined, leaves them out.
+  code: a program that does not call them has none. `<PREFIX>_NO_FLOAT`, defined, leaves them out. Where a scale is no
+  power of two, quantize computes in double: without double in hardware that is some 3 kB of the compiler's library.
 - `<PREFIX>_VERSION` and `<PREFIX>_DIGEST` name the edgeflow and the graph that the code was made from. The constant
   `<prefix>_version` holds the former in flash; `memory.ld` keeps it where nothing reads it.
 

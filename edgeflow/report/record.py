@@ -37,6 +37,11 @@ class StepRecord:
     sparsity: float | None = None
     path: str | None = None
 
+    @property
+    def known(self) -> bool:
+        """Whether there is a figure to show."""
+        return any(one is not None for one in (self.accuracy, self.parameters, self.weight_bits, self.sparsity))
+
 
 @dataclass(frozen=True)
 class MismatchRecord:

@@ -301,8 +301,9 @@ def show_steps(console: Console, steps: Sequence[StepRecord]) -> None:
 def show_record(console: Console, record: RunRecord) -> None:
     """A whole run.json."""
     line(console, f"{record.name}  edgeflow {record.edgeflow}")
-    line(console, "")
-    show_steps(console, record.steps)
+    if any(one.known for one in record.steps):
+        line(console, "")
+        show_steps(console, record.steps)
     for (title, backend), group in _by_target(record.targets).items():
         line(console, "")
         line(console, f"{title} · backend {backend}")

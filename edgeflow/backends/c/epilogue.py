@@ -197,12 +197,12 @@ def _requant(op: Op, writer: _Writer, value: _Value, result: str) -> tuple[CType
             addend = writer.value(_addend(requant.bias, stage), "addend")
             lines.append(f"{result} = ({result} + {addend}) >> {amount};")
         else:
-            lines.append(f"{result} += {writer.value(requant.bias, 'addend')};")
+            lines.append(_add(result, writer.value(requant.bias, "addend")))
     for index, stage in stages:
         lines += _shift(stage, index, writer, ctype, result)
     if requant.offset.any():
         writer.did(Piece.ADD)
-        lines.append(f"{result} += {writer.value(requant.offset, 'offset')};")
+        lines.append(_add(result, writer.value(requant.offset, "offset")))
     return ctype, lines + _clamp(requant, value.bounds, writer, result)
 
 
@@ -229,6 +229,11 @@ def _arithmetic(requant: Requant, source: Bounds) -> CType:
 def _halves(requant: Requant) -> int:
     """The most that a rounding adds before its shift."""
     return max(1 + (1 << int(stage.shift.max()) >> 1) for stage in requant.stages)
+
+
+def _add(result: str, value: str) -> str:
+    """A negative constant is taken away."""
+    return f"{result} -= {value[1:]};" if value.startswith("-") else f"{result} += {value};"
 
 
 def _shift(stage: Stage, index: int, writer: _Writer, ctype: CType, result: str) -> list[str]:

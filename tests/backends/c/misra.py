@@ -40,7 +40,6 @@ DEVIATIONS: Mapping[str, Deviation] = {
     "17.8": Deviation(ADVISORY, "pointers to rows are walked"),
     "18.4": Deviation(ADVISORY, "pointers to rows are walked"),
     "19.2": Deviation(ADVISORY, "the arena is a union: inputs, outputs and all between share its bytes by plan"),
-    "20.1": Deviation(ADVISORY, "arm_acle.h is included where a core has the DSP instructions, beside what needs it"),
 }
 """By rule. `cppcheck`'s addon reports them; rules that it cannot check are not listed."""
 
