@@ -169,7 +169,8 @@ def _twin(product: Product, finish: str) -> Lines:
             for (int32_t p = 0; p < POSITIONS; p++) {{
                 int32_t sum = 0;
                 for (int32_t k = 0; k < {LANES} * VECTORS; k++) {{
-                    const int32_t vector = k / {LANES}, lane = k % {LANES};
+                    const int32_t vector = k / {LANES};
+                    const int32_t lane = k % {LANES};
                     sum += x[{LANES} * VECTORS * p + k] * weights[{LANES} * ({GROUP} * vector + m) + lane];
                 }}
                 y[{product.distance} * p + first + m] = (uint8_t){finish}(sum, w + m);
