@@ -103,7 +103,7 @@ class _Search:
     def improve(self, starts: int, budget: int) -> _Packed:
         """The best of the greedy orders, after the first `starts` were repaired with a part of the budget each.
 
-        Those that are not close to the bound then are repaired once more.
+        Where objects are too many to try all placements, those not close to the bound then are repaired once more.
         """
         packed: list[_Packed] = []
         for order in _orders(self.objects):
@@ -114,7 +114,8 @@ class _Search:
                     if one.size <= self.bound:
                         return one
         packed = sorted(packed, key=lambda one: one.size)[:starts]
-        for part, enough in ((budget, 1.0), (MORE * budget, CLOSE)):
+        more = MORE * budget if len(self.objects) > EXACT_OBJECTS else 0
+        for part, enough in ((budget, 1.0), (more, CLOSE)):
             for number, one in enumerate(packed):
                 if min(one.size for one in packed) > enough * self.bound:
                     packed[number] = self._repair(one, part // starts, Random(number))
