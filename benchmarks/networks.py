@@ -2,7 +2,8 @@
 
 `make bench-networks` runs each under QEMU, compares its outputs with the interpreter's, prints a table and which goals
 hold, and writes build/bench/networks.json. `.venv/bin/python benchmarks/networks.py NAME ...` measures some of them.
-The arena holds inputs and outputs too; RAM is the arena, what surrounds it, and the stack. Planning is timed alone.
+The arena holds inputs and outputs too; RAM is the arena, what surrounds it, and the stack. `bound` is what no placement
+goes below in the order of calls that was chosen, `floor` what no order of calls does. Planning is timed alone.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _WIDE = 128
 
 @dataclass(frozen=True)
 class Row:
-    """One network: bytes, instructions of one inference, seconds on this machine."""
+    """One network: bytes, instructions of one inference, seconds of this machine's processor."""
 
     model: str
     layers: int
@@ -45,6 +46,7 @@ class Row:
     stack: float
     arena: int
     bound: int
+    floor: int
     code: int
     tables: int
     planning_seconds: float
@@ -74,9 +76,9 @@ def measured(graph: Graph) -> Row:
     """One network, built and run."""
     found = measure(graph, board_with(CORE), random_inputs(graph, 3))
     emitted = emit_model(graph, core=CORE)
-    start = time.perf_counter()
+    start = time.process_time()
     plan = plan_memory(emitted.plan.schedule.flow, groups_of(emitted.kernels))
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     linear = [node for node in graph.nodes if isinstance(node.op, Conv | Dense)]
     return Row(
         graph.name,
@@ -87,6 +89,7 @@ def measured(graph: Graph) -> Row:
         found.stack,
         plan.size,
         plan.lower_bound,
+        plan.floor,
         found.code,
         found.tables,
         round(seconds, 2),
@@ -103,7 +106,7 @@ def show(row: Row) -> None:
     """One line."""
     print(
         f"{row.model:16} {row.macs:11,} {row.insns:12,.0f} {row.per_mac:6.2f} {row.ram:8,.0f} {row.stack:6,.0f} "
-        f"{row.arena:8,} {row.bound:8,} {row.over_bound:6.3f} {row.code:7,} {row.tables:9,} "
+        f"{row.arena:8,} {row.bound:8,} {row.over_bound:6.3f} {row.floor:8,} {row.code:7,} {row.tables:9,} "
         f"{row.planning_seconds:6.1f} {'yes' if row.bytes_equal else 'NO'}",
         flush=True,
     )
@@ -123,7 +126,7 @@ def main() -> None:
     print(f"one inference on {CORE.title}; bytes; 'over': the arena in units of its bound; 's': seconds of planning")
     print(
         f"{'model':16} {'MACs':>11} {'instructions':>12} {'a MAC':>6} {'RAM':>8} {'stack':>6} {'arena':>8} "
-        f"{'bound':>8} {'over':>6} {'code':>7} {'tables':>9} {'s':>6} equal"
+        f"{'bound':>8} {'over':>6} {'floor':>8} {'code':>7} {'tables':>9} {'s':>6} equal"
     )
     rows: list[Row] = []
     for graph in chosen:

@@ -74,6 +74,23 @@ Sizes, the places of inputs and outputs in the arena, two's complement, arithmet
 checked when the code is compiled: a header that belongs to another source does not compile with it.
 """
 
+MEMORY = """## How the arena is planned
+
+All that an inference writes but the stack lies in the arena: inputs, outputs, rows of tensors, and what a kernel needs
+while it runs. The order of calls is fixed when the code is made. Two orders are planned, and the smaller arena stays:
+
+- layer after layer, whole tensors;
+- by rows: a layer makes its next rows as soon as it can, and a row's bytes are free once it was read for the last
+  time. How many rows a layer makes first, and whether it waits until its operand is whole, is searched for a layer at
+  a time, for the fewest bytes alive at once. No row is computed twice.
+
+A result may lie over an operand where its kernel allows that. The bound that `build` prints holds for the order that
+was chosen: so many bytes are alive in one call, whatever their places (parts that a result may lie over count once).
+Another order may need less. What none can do without is less: all inputs, the result row of the first call and its
+scratch, or what one row of some layer reads, makes and needs. `make bench-networks` prints both for twelve networks.
+The search is counted, not timed: the same model gives the same plan on every machine.
+"""
+
 MATRIX = """## Which kernel makes what
 
 Asked of the generator: the op in this form was generated for each core. Cores that do everything alike share a column.
@@ -238,6 +255,7 @@ def page() -> str:
     tables: Sequence[str] = (
         HEAD,
         USE,
+        MEMORY,
         MATRIX.format(table=rows(list(matrix_rows())), legend=legend()),
         ASKED.format(table=rows(list(asked_rows()))),
         MISRA.format(table=rows(list(misra_rows()))),
