@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from edgeflow.backends.c.calls import Calls, calls_of
+from edgeflow.backends.c.coded import Layers
+from edgeflow.backends.c.coded_choice import choose
 from edgeflow.backends.c.dsp.layers import common_shift
 from edgeflow.backends.c.dsp.packed_choice import packings
 from edgeflow.backends.c.dsp.packed_depthwise import depthwise_bits
@@ -16,7 +18,7 @@ from edgeflow.backends.c.kernel import Context, Kernel, Shared
 from edgeflow.backends.c.kernels import make_kernel
 from edgeflow.backends.c.lower import Buffer, Lowered, lower, output_key
 from edgeflow.backends.c.optimize import Optimize
-from edgeflow.backends.c.plan import Plan, flow_of, groups_of, plan_memory
+from edgeflow.backends.c.plan import Plan
 from edgeflow.backends.c.ports import Port, port_of
 from edgeflow.backends.c.rows import InterpolatedSoftmaxKernel, SoftmaxKernel
 from edgeflow.board import Core
@@ -161,10 +163,10 @@ def _emit(original: Graph, digest: str, prefix: str, core: Core, optimize: Optim
     lowered = lower(graph)
     shift, packed = common_shift(lowered.steps), packings(lowered.steps, optimize)
     bits = depthwise_bits(lowered.steps, optimize)
-    kernels = _kernels(Context(lowered, bounds, shapes, core, shift, optimize, packed, bits))
-    flow = flow_of(lowered, kernels, shapes, [one.name for one in graph.inputs])
-    plan = plan_memory(flow, groups_of(kernels))
-    kernels = tuple(_widened(kernel, plan) for kernel in kernels)
+    context = Context(lowered, bounds, shapes, core, shift, optimize, packed, bits)
+    layers, plan = choose(Layers(lowered, _kernels(context), shapes), context, [one.name for one in graph.inputs])
+    lowered, shapes = layers.lowered, layers.shapes
+    kernels = tuple(_widened(kernel, plan) for kernel in layers.kernels)
     model = _model(graph, digest, prefix, lowered, plan, kernels)
     functions = functions_of(kernels)
     calls = calls_of(plan, lowered, kernels, functions, shapes)

@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 
 from edgeflow.backends.c import largest, plain_cost, products
+from edgeflow.backends.c.coded import CodedKernel, CodeKernel
 from edgeflow.backends.c.cost import DSP, CoreCost, core_cost
 from edgeflow.backends.c.ctypes import INT64
 from edgeflow.backends.c.dsp.dense import DspDenseKernel
@@ -38,6 +39,8 @@ from edgeflow.resource import Resource, Source, SourceKind, Unit
 
 _UNROLLED = 0.75
 """What a tap costs where the fields of a word of weights are written out: they save more loop than they cost shifts."""
+_CODED_CODE, _CODED_STACK = 100, 48
+"""Bytes of code and of stack of what packs and unpacks the rows of a layer, without the functions that do."""
 FLASH_BAND, RAM_BAND, WORK_BAND, TIME_BAND = 0.15, 0.15, 0.25, 0.4
 
 
@@ -75,6 +78,10 @@ def _flash(kernel: Kernel, cost: CoreCost) -> int:
 
 
 def _code(kernel: Kernel, cost: CoreCost) -> int:
+    if isinstance(kernel, CodedKernel):
+        return _CODED_CODE + _code(kernel.inner, cost)
+    if isinstance(kernel, CodeKernel):
+        return cost.code_per_call
     more = cost.code_per_wide_step if kernel.wide else 0
     more += cost.code_softmax if isinstance(kernel, SoftmaxKernel) else 0
     more += cost.code_exponential if isinstance(kernel, SoftmaxKernel) and not kernel.table else 0
@@ -129,11 +136,13 @@ def _ram(emitted: Emitted, arena: int, cost: CoreCost, stack: int) -> int:
 def stack_bytes(emitted: Emitted, cost: CoreCost) -> int:
     """Bytes of stack of a run."""
     deep = WindowKernel | SoftmaxKernel | InterpolatedSoftmaxKernel
-    windows = any(isinstance(kernel, deep) for kernel in emitted.kernels)
+    inner = [one.inner if isinstance(one, CodedKernel) else one for one in emitted.kernels]
+    windows = any(isinstance(kernel, deep) for kernel in inner)
     wide = cost.stack_wide if any(kernel.wide for kernel in emitted.kernels) else 0
     own = cost.stack_window if windows else cost.stack
     pointers = max((4 * _pointers(kernel) for kernel in emitted.kernels), default=0)
-    return max(own, *(_dsp_stack(kernel) for kernel in emitted.kernels)) + wide + pointers
+    coded = max((_CODED_STACK + 4 * one.pointers for one in emitted.kernels if isinstance(one, CodedKernel)), default=0)
+    return max(own, *map(_dsp_stack, inner)) + wide + pointers + coded
 
 
 def _dsp_stack(kernel: Kernel) -> int:
@@ -155,6 +164,10 @@ def _pointers(kernel: Kernel) -> int:
 
 
 def _instructions(kernel: Kernel, step: Step, graph: Graph, cost: CoreCost) -> float:
+    if isinstance(kernel, CodeKernel):
+        return cost.per_call + kernel.work
+    if isinstance(kernel, CodedKernel):
+        return kernel.work + _instructions(kernel.inner, step, graph, cost)
     if step.node is None:
         return 20.0 + graph.tensor(step.copies or "").type.size / 2
     if isinstance(kernel, TileKernel | DepthwiseKernel | DspDenseKernel):

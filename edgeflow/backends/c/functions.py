@@ -55,6 +55,11 @@ def _function(kernels: tuple[Kernel, ...]) -> Function:
     return Function(kernels, _parameters(first), _with_parameters(first))
 
 
+def with_tables(kernel: Kernel) -> Function:
+    """The function of a layer that others shall call: it takes every table and record that it reads."""
+    return Function((kernel,), _parameters(kernel), _with_parameters(kernel))
+
+
 def _likeness(kernel: Kernel) -> object:
     """What layers that share a function have in common: all that is called and read, and all that is done."""
     operands = tuple(one.ctype.name for one in (*kernel.inputs, kernel.y))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from edgeflow.backends.c.coding import Coding
 from edgeflow.backends.c.ctypes import CType, storage_type
 from edgeflow.backends.c.epilogue import POINTWISE, varies_along
 from edgeflow.ir.graph import Graph, Node
@@ -38,7 +39,7 @@ class Step:
 
     It reads the buffers of `node.inputs` and writes the tensor `result`. What a node of `before` would make of another
     tensor is made of each value of that one as it is read. `node` None is a plain copy of the tensor `copies` into an
-    output.
+    output, or packs or unpacks it for the layer `of`.
     """
 
     result: str
@@ -46,6 +47,7 @@ class Step:
     fused: tuple[Node, ...] = ()
     copies: str | None = None
     before: tuple[Node, ...] = ()
+    of: str = ""
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -56,17 +58,21 @@ class Step:
     @property
     def layer(self) -> str:
         """The source layer that the step belongs to."""
-        return self.node.layer if self.node else self.result
+        return self.node.layer if self.node else self.of or self.result
 
 
 @dataclass(frozen=True)
 class Buffer:
-    """Storage of one tensor. `place` is `input`, `output` or `arena`; names that are views share it."""
+    """Storage of one tensor. `place` is `input`, `output` or `arena`; names that are views share it.
+
+    With a `coding` the elements are words of packed values.
+    """
 
     tensor: str
     ctype: CType
     elements: int
     place: str
+    coding: Coding | None = None
 
     @property
     def size(self) -> int:
