@@ -15,7 +15,6 @@ from edgeflow.backends.c.lower import Buffer, Lowered, Step
 from edgeflow.ir.types import Shape
 from edgeflow.render import render
 
-
 _CALL, _ROW = 25.0, 10.0
 """Instructions of a call between packed values, and of the loop around each row of it."""
 
@@ -115,21 +114,41 @@ def rows_of(shape: Shape) -> int:
     return shape[0] if len(shape) > 1 else 1
 
 
-def pack_tensors(layers: Layers, chosen: Mapping[str, Coding], context: Context) -> Layers:
-    """The same layers with some tensors kept packed.
+class Packer:
+    """Keeps tensors of some layers packed. A name for shared C text is the same for one `context`."""
 
-    A layer that works by rows packs and unpacks what it makes and reads itself, in working memory. A model's input and
-    what a layer makes as a whole is packed by a step of its own, and unpacked by another before a layer that reads it
-    as a whole; both may work in place.
-    """
-    return _Packer(layers, chosen, context).made() if chosen else layers
+    def __init__(self, layers: Layers, context: Context) -> None:
+        self.layers, self.context = layers, context
+        self._called: dict[str, tuple[Function, Shared]] = {}
+
+    def pack(self, chosen: Mapping[str, Coding]) -> Layers:
+        """The same layers with some tensors packed.
+
+        A layer that works by rows packs and unpacks what it makes and reads itself, in working memory. A model's input
+        and what a layer makes as a whole is packed by a step of its own, and unpacked by another before a layer that
+        reads it as a whole; both may work in place.
+        """
+        return _Packed(self, chosen).made() if chosen else self.layers
+
+    def shared(self, between: Coder) -> Shared:
+        """The function that packs or unpacks."""
+        name = self.context.named(between.stem, between)
+        return Shared(name, between.text(name), between.size)
+
+    def called(self, kernel: Kernel) -> tuple[Function, Shared]:
+        """A layer of bytes as a function that others call, which layers share that are alike but for their tables."""
+        if kernel.name not in self._called:
+            function = with_tables(kernel)
+            name = self.context.named("bytes", render("c/bytes.c.j2", name="", function=function))
+            self._called[kernel.name] = function, Shared(name, render("c/bytes.c.j2", name=name, function=function), 0)
+        return self._called[kernel.name]
 
 
-class _Packer:
-    def __init__(self, layers: Layers, chosen: Mapping[str, Coding], context: Context) -> None:
-        self.layers, self.chosen, self.context = layers, chosen, context
-        self.shapes = dict(layers.shapes)
-        self.buffers = dict(layers.lowered.buffers)
+class _Packed:
+    def __init__(self, packer: Packer, chosen: Mapping[str, Coding]) -> None:
+        self.packer, self.layers, self.chosen = packer, packer.layers, chosen
+        self.shapes = dict(self.layers.shapes)
+        self.buffers = dict(self.layers.lowered.buffers)
         self.bytes = {name: self.buffers[name] for name in chosen}
         self.packed = {name: self._packed(name, coding) for name, coding in chosen.items()}
         self.steps: list[Step] = []
@@ -147,12 +166,15 @@ class _Packer:
 
     def _packed(self, name: str, coding: Coding) -> Buffer:
         """The buffer of words, under the tensor's own name unless that is an input of the model."""
-        own = f"\0packed {name}" if self.buffers[name].place == "input" else name
+        own = f"\0{name} packed" if self.buffers[name].place == "input" else name
         self.shapes[own] = self.shapes[name]
         self.buffers[own] = Buffer(own, UINT32, rows_of(self.shapes[name]) * coding.words, "arena", coding)
         return self.buffers[own]
 
-    def _new_bytes(self, name: str, own: str) -> Buffer:
+    def _new_bytes(self, name: str) -> Buffer:
+        own = f"\0{name} as bytes"
+        while own in self.buffers:
+            own += " again"
         self.shapes[own] = self.shapes[name]
         self.buffers[own] = replace(self.bytes[name], tensor=own, place="arena")
         return self.buffers[own]
@@ -164,12 +186,12 @@ class _Packer:
                 continue
             inputs[index] = self.packed[one.tensor]
             if not self._by_rows(step, kernel, index):
-                inputs[index] = self._new_bytes(one.tensor, f"\0bytes {kernel.name} {index}")
+                inputs[index] = self._new_bytes(one.tensor)
                 self._add(one.tensor, inputs[index], f"{kernel.name}_bytes{index}", step.layer, packs=False)
         form, y, made = kernel.by_rows, kernel.y, kernel.y.tensor
         if made in self.chosen:
             whole = form is None or form.accumulates
-            y = self._new_bytes(made, f"\0bytes {kernel.name}") if whole else self.packed[made]
+            y = self._new_bytes(made) if whole else self.packed[made]
         self.steps.append(step)
         self.kernels.append(self._between(kernel, tuple(inputs), y))
         if made in self.chosen and y is not self.packed[made]:
@@ -185,7 +207,7 @@ class _Packer:
         coding, packed = self.chosen[name], self.packed[name]
         rows = rows_of(self.shapes[name])
         between = coder(coding, packs=packs, aligned=False)
-        function, shared = self._shared(between)
+        shared = self.packer.shared(between)
         source, result = (outside, packed) if packs else (packed, outside)
         kernel = CodeKernel(
             name=own,
@@ -197,17 +219,13 @@ class _Packer:
             reuse=Reuse.SAME_ROWS if packs or coding.in_place else Reuse.NEVER,
             shared=(shared,),
             coder=between,
-            function=function,
+            function=shared.name,
             coding=coding if coding.rest else replace(coding, row=coding.row * rows),
             rows=rows if coding.rest else 1,
             row=coding.row,
         )
         self.steps.append(Step(result.tensor, None, copies=source.tensor, of=layer))
         self.kernels.append(kernel)
-
-    def _shared(self, between: Coder) -> tuple[str, Shared]:
-        name = self.context.named(between.stem, between)
-        return name, Shared(name, between.text(name), between.size)
 
     def _between(self, inner: Kernel, inputs: tuple[Buffer, ...], y: Buffer) -> Kernel:
         """A layer with its packed operands and result, if any is packed."""
@@ -223,9 +241,8 @@ class _Packer:
             at += coded.stride * (1 if form.accumulates else form.reach(index)) if coded else 0
         result = y.coding and self._coded(y.coding, at, packs=True, rows=form.group)
         at += result.stride * form.group if result else 0
-        shared = [self._shared(one.coder)[1] for one in (*operands, result) if one]
-        function = with_tables(inner)
-        calls, own = self._called(function)
+        shared = (self.packer.shared(one.coder) for one in (*operands, result) if one)
+        function, own = self.packer.called(inner)
         return CodedKernel(
             name=inner.name,
             layer=inner.layer,
@@ -242,7 +259,7 @@ class _Packer:
             scratch=-(-at // 4),
             shared=(*inner.shared, *dict.fromkeys(shared), own),
             inner=inner,
-            calls=calls,
+            calls=own.name,
             passed=function.tables(inner),
             operands=tuple(operands),
             result=result,
@@ -254,13 +271,7 @@ class _Packer:
         aligned = rows == 1 or coding.row % 4 == 0
         between = coder(coding, packs=packs, aligned=aligned)
         stride = -(-coding.row // 4) * 4 if aligned else coding.row
-        return Coded(between, self._shared(between)[0], at, stride, coding.full, coding.words)
-
-    def _called(self, function: Function) -> tuple[str, Shared]:
-        """The layer of bytes as a function that others call, and that layers share which are alike but for tables."""
-        body = render("c/bytes.c.j2", name="", function=function)
-        name = self.context.named("bytes", body)
-        return name, Shared(name, render("c/bytes.c.j2", name=name, function=function), 0)
+        return Coded(between, self.packer.shared(between).name, at, stride, coding.full, coding.words)
 
 
 def _told(inputs: Sequence[Buffer], y: Buffer) -> str:

@@ -3,48 +3,102 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from edgeflow.backends.c.coded import Layers, pack_tensors, rows_of
+from edgeflow.backends.c.coded import CodedKernel, CodeKernel, Layers, Packer, rows_of
 from edgeflow.backends.c.coding import Coding, coding_of
 from edgeflow.backends.c.kernel import Context
-from edgeflow.backends.c.lower import Buffer
 from edgeflow.backends.c.optimize import Optimize
 from edgeflow.backends.c.plan import Plan, flow_of, groups_of, plan_memory
-from edgeflow.backends.c.schedule import stream, whole
+from edgeflow.backends.c.schedule import alike
+from edgeflow.ops.conv import Conv
+from edgeflow.ops.dense import Dense
 
-def plan_layers(layers: Layers, inputs: Sequence[str]) -> Plan:
+
+@dataclass(frozen=True)
+class Price:
+    """What packed activations must be worth: the part of the arena that they save, and what they may cost.
+
+    `slack`: a tensor stays as bytes where the arena grows by no more than this part of it. `work`: the most
+    instructions for each multiplication of the model.
+    """
+
+    saves: float
+    slack: float
+    work: float
+
+
+_PRICES: Mapping[Optimize, Price] = {
+    Optimize.SIZE: Price(saves=0.01, slack=0.0, work=1.0),
+    Optimize.BALANCED: Price(saves=0.05, slack=0.01, work=0.1),
+}
+"""For speed nothing is packed."""
+
+
+def plan_layers(layers: Layers, context: Context, inputs: Sequence[str]) -> tuple[Layers, Plan]:
+    """Layers, some with packed activations where that is worth its price, and their plan."""
+    plan = plan_of(layers, inputs)
+    narrow, price = narrow_tensors(layers, context), _PRICES.get(context.optimize)
+    if price is None or not narrow:
+        return layers, plan
+    packer = Packer(layers, replace(context, names={}))
+    chosen = _needed(packer, narrow, plan, price.slack, inputs)
+    packed = Packer(layers, context).pack(chosen)
+    if _work(packed) > price.work * _products(layers):
+        return layers, plan
+    smaller = plan_of(packed, inputs)
+    return (packed, smaller) if smaller.size <= (1 - price.saves) * plan.size else (layers, plan)
+
+
+def plan_of(layers: Layers, inputs: Sequence[str]) -> Plan:
+    """The plan of layers as they are; `inputs` are the model's."""
     flow = flow_of(layers.lowered, layers.kernels, layers.shapes, inputs)
     return plan_memory(flow, groups_of(layers.kernels))
 
 
-def peak_of(layers: Layers, inputs: Sequence[str]) -> int:
-    flow = flow_of(layers.lowered, layers.kernels, layers.shapes, inputs)
-    return min(whole(flow).peak(), stream(flow, groups_of(layers.kernels)).peak())
-
-
-def candidates(layers: Layers, context: Context) -> dict[str, Coding]:
-    found = {}
+def narrow_tensors(layers: Layers, context: Context) -> dict[str, Coding]:
+    """The tensors that need fewer bytes as packed values; those of an output stay as the header has them."""
+    found: dict[str, Coding] = {}
     for name, one in layers.lowered.buffers.items():
-        if one.place == "output" or one.ctype.size != 1 or name not in context.bounds:
+        if one.place == "output" or one.ctype.size != 1:
             continue
-        bounds = context.bounds[name]
-        coding = coding_of(int(bounds.lo.min()), int(bounds.hi.max()), one.elements // rows_of(layers.shapes[name]))
-        if coding and 4 * coding.words * rows_of(layers.shapes[name]) < one.elements:
+        bounds, rows = context.bounds[name], rows_of(layers.shapes[name])
+        coding = coding_of(int(bounds.lo.min()), int(bounds.hi.max()), one.elements // rows)
+        if coding and 4 * coding.words * rows < one.elements:
             found[name] = coding
     return found
 
 
-def choose(layers: Layers, context: Context, inputs: Sequence[str]) -> tuple[Layers, Plan]:
-    base = plan_layers(layers, inputs)
-    chosen = candidates(layers, context)
-    if context.optimize is Optimize.SPEED or not chosen:
-        return layers, base
-    peak = peak_of(pack_tensors(layers, chosen, context), inputs)
-    for name in list(chosen):
+def _needed(
+    packer: Packer, narrow: Mapping[str, Coding], plan: Plan, slack: float, inputs: Sequence[str]
+) -> Mapping[str, Coding]:
+    """The tensors to pack: of all that can be, each in turn is left out where the peak stays about as low."""
+
+    def peak(chosen: Mapping[str, Coding]) -> int:
+        layers = packer.pack(chosen)
+        return alike(flow_of(layers.lowered, layers.kernels, layers.shapes, inputs), plan.schedule).peak()
+
+    chosen = dict(narrow)
+    least = lowest = peak(chosen)
+    for name in narrow:
         fewer = {one: coding for one, coding in chosen.items() if one != name}
-        other = peak_of(pack_tensors(layers, fewer, context), inputs)
-        if other <= peak:
-            chosen, peak = fewer, other
-    made = pack_tensors(layers, chosen, context)
-    plan = plan_layers(made, inputs)
-    return (made, plan) if plan.size < base.size else (layers, base)
+        here = peak(fewer)
+        least = min(least, here)
+        if here <= max(lowest, round((1 + slack) * least)):
+            chosen, lowest = fewer, here
+    return chosen
+
+
+def _work(layers: Layers) -> float:
+    """About the instructions that packing and unpacking take."""
+    return sum(one.work for one in layers.kernels if isinstance(one, CodedKernel | CodeKernel))
+
+
+def _products(layers: Layers) -> int:
+    """Multiplications of all convolutions and matrix products."""
+    count = 0
+    for step in layers.lowered.steps:
+        if step.node and isinstance(step.node.op, Conv | Dense):
+            weight = step.node.op.weight
+            count += weight.size // weight.shape[-1] * step.node.type.size
+    return count

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from edgeflow.backends.c.calls import Calls, calls_of
 from edgeflow.backends.c.coded import Layers
-from edgeflow.backends.c.coded_choice import choose
+from edgeflow.backends.c.coded_choice import plan_layers
 from edgeflow.backends.c.dsp.layers import common_shift
 from edgeflow.backends.c.dsp.packed_choice import packings
 from edgeflow.backends.c.dsp.packed_depthwise import depthwise_bits
@@ -164,7 +164,7 @@ def _emit(original: Graph, digest: str, prefix: str, core: Core, optimize: Optim
     shift, packed = common_shift(lowered.steps), packings(lowered.steps, optimize)
     bits = depthwise_bits(lowered.steps, optimize)
     context = Context(lowered, bounds, shapes, core, shift, optimize, packed, bits)
-    layers, plan = choose(Layers(lowered, _kernels(context), shapes), context, [one.name for one in graph.inputs])
+    layers, plan = plan_layers(Layers(lowered, _kernels(context), shapes), context, [one.name for one in graph.inputs])
     lowered, shapes = layers.lowered, layers.shapes
     kernels = tuple(_widened(kernel, plan) for kernel in layers.kernels)
     model = _model(graph, digest, prefix, lowered, plan, kernels)

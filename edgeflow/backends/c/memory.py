@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from edgeflow.backends.c.coded import CodeKernel
 from edgeflow.backends.c.emit import Emitted
 from edgeflow.backends.c.objects import Kind, Object
 from edgeflow.resource import Held, MemoryMap, Moment, Placed
@@ -70,10 +71,15 @@ def _held(emitted: Emitted, task: int) -> tuple[Held, ...]:
 
 
 def _shown(emitted: Emitted, one: Object) -> str:
-    """An object's owner for people: a tensor under its layer's name, unless that layer makes several."""
+    """An object's owner for people: a tensor under its layer's name, unless that layer makes several.
+
+    One that is kept packed says so.
+    """
     if one.kind is not Kind.ROWS:
         return "working memory"
-    makers = {kernel.y.tensor: kernel.layer for kernel in emitted.kernels}
+    makers = {kernel.y.tensor: kernel.layer for kernel in emitted.kernels if not isinstance(kernel, CodeKernel)}
     layer = makers.get(one.owner)
     name = one.owner.removeprefix("\0")
-    return name if layer is None or list(makers.values()).count(layer) > 1 else layer
+    shown = name if layer is None or list(makers.values()).count(layer) > 1 else layer
+    coding = emitted.lowered.buffers[one.owner].coding
+    return f"{shown} ({coding.bits} bit{'s' if coding.bits > 1 else ''} a value)" if coding else shown

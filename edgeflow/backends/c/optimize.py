@@ -6,7 +6,9 @@ import enum
 
 
 class Optimize(enum.Enum):
-    """SIZE: the least flash. SPEED: the fewest instructions. BALANCED: less flash where it costs few instructions."""
+    """SIZE: the least flash and RAM. SPEED: the fewest instructions. BALANCED: less of both where that costs few
+    instructions.
+    """
 
     SIZE = "size"
     BALANCED = "balanced"

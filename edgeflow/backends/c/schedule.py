@@ -12,11 +12,14 @@ from edgeflow.backends.c.objects import Kind, Object, live_bytes, objects_of
 
 @dataclass(frozen=True)
 class Schedule:
-    """Tasks in the order in which they run, and every object that they keep in memory."""
+    """Tasks in the order in which they run, every object that they keep in memory, and the names of the steps that
+    wait for their whole operands.
+    """
 
     flow: Flow
     tasks: tuple[Task, ...]
     objects: tuple[Object, ...]
+    held: frozenset[str] = frozenset()
 
     def peak(self) -> int:
         """Bytes that no placement of the objects can do without."""
@@ -154,6 +157,15 @@ def _others(flow: Flow, sizes: Sequence[int], order: _Order, number: int, peak: 
             yield replace(order, ends=(*order.ends[:number], ends, *order.ends[number + 1 :]))
 
 
+def alike(flow: Flow, other: Schedule) -> Schedule:
+    """A schedule of the groups, and with the waiting, that another has for steps of the same names; each other step
+    runs once.
+    """
+    ends = {name: tuple(other.tasks[index].end for index in tasks) for name, tasks in other.runs.items()}
+    held = frozenset(number for number, step in enumerate(flow.steps) if step.name in other.held)
+    return _scheduled(flow, _Order(tuple(ends.get(step.name) or (flow.extent(step),) for step in flow.steps), held))
+
+
 def _ends(rows: int, group: int, first: int) -> Ends:
     return (*range(first, rows, group), rows)
 
@@ -180,7 +192,7 @@ def _scheduled(flow: Flow, order: _Order) -> Schedule:
     while (number := run.next_step()) is not None:
         run.perform(number)
     tasks = tuple(run.tasks)
-    return Schedule(flow, tasks, objects_of(flow, tasks))
+    return Schedule(flow, tasks, objects_of(flow, tasks), frozenset(flow.steps[number].name for number in order.held))
 
 
 class _Run:
