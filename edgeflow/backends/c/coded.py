@@ -282,7 +282,6 @@ def _told(inputs: Sequence[Buffer], y: Buffer) -> str:
 
 
 def _reuse(form: RowForm, operands: Sequence[Coded | None], result: Coded | None) -> Reuse:
-    """A result that is packed last, or made of nothing but unpacked rows, may lie over anything that was read."""
-    if form.accumulates or not (result or all(operands)):
-        return form.reuse
-    return Reuse.SAME_ROWS if all(one == Window(1) for one in form.windows) else Reuse.ANY_ROWS
+    """A row that is packed last, or made of nothing but unpacked rows, may lie over the row that it is made of."""
+    alone = all(one == Window(1) for one in form.windows) and not form.accumulates
+    return Reuse.SAME_ROWS if alone and (result or all(operands)) else form.reuse
