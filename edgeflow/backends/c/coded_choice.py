@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from edgeflow.backends.c.coded import CodedKernel, CodeKernel, Layers, Packer, rows_of
 from edgeflow.backends.c.coding import Coding, coding_of
 from edgeflow.backends.c.kernel import Context
+from edgeflow.backends.c.objects import live_bytes
 from edgeflow.backends.c.optimize import Optimize
 from edgeflow.backends.c.plan import Plan, flow_of, groups_of, plan_memory
 from edgeflow.backends.c.schedule import alike
@@ -72,21 +73,36 @@ def narrow_tensors(layers: Layers, context: Context) -> dict[str, Coding]:
 def _needed(
     packer: Packer, narrow: Mapping[str, Coding], plan: Plan, slack: float, inputs: Sequence[str]
 ) -> Mapping[str, Coding]:
-    """The tensors to pack: of all that can be, each in turn is left out where the peak stays about as low."""
+    """The tensors to pack, of those that can be.
 
-    def peak(chosen: Mapping[str, Coding]) -> int:
+    From all of them on each in turn is left out where that makes the fullest tasks less full: working memory then holds
+    less. At last each is left out without which the arena stays about as small.
+    """
+
+    def tasks(chosen: Mapping[str, Coding]) -> list[int]:
+        """The bytes of every task, the fullest first."""
         layers = packer.pack(chosen)
-        return alike(flow_of(layers.lowered, layers.kernels, layers.shapes, inputs), plan.schedule).peak()
+        flow = flow_of(layers.lowered, layers.kernels, layers.shapes, inputs)
+        return sorted(live_bytes(alike(flow, plan.schedule).objects), reverse=True)
 
-    chosen = dict(narrow)
-    least = lowest = peak(chosen)
-    for name in narrow:
-        fewer = {one: coding for one, coding in chosen.items() if one != name}
-        here = peak(fewer)
-        least = min(least, here)
-        if here <= max(lowest, round((1 + slack) * least)):
-            chosen, lowest = fewer, here
+    chosen, full, left = dict(narrow), tasks(narrow), len(narrow) + 1
+    while len(chosen) < left:
+        left = len(chosen)
+        for name in tuple(chosen):
+            fewer = _without(chosen, name)
+            here = tasks(fewer)
+            if here < full:
+                chosen, full = fewer, here
+    most = (1 + slack) * full[0]
+    for name in tuple(chosen):
+        fewer = _without(chosen, name)
+        if tasks(fewer)[0] <= most:
+            chosen = fewer
     return chosen
+
+
+def _without(chosen: Mapping[str, Coding], name: str) -> dict[str, Coding]:
+    return {one: coding for one, coding in chosen.items() if one != name}
 
 
 def _work(layers: Layers) -> float:

@@ -107,7 +107,7 @@ def flattened(bits: int = 4) -> Graph:
 def binary() -> Graph:
     """Binary images and activations."""
     net = Student((28, 28, 1), 1, given=(0, 1)).conv(16).conv(16).pool().conv(32)
-    return net.flatten().dense(10).done()
+    return net.total().flatten().dense(10).done()
 
 
 def encoder(shape: Shape = (8, 8, 2)) -> Graph:
