@@ -82,4 +82,5 @@ def _shown(emitted: Emitted, one: Object) -> str:
     name = one.owner.removeprefix("\0")
     shown = name if layer is None or list(makers.values()).count(layer) > 1 else layer
     coding = emitted.lowered.buffers[one.owner].coding
+    shown = shown.removesuffix(" packed") if one.owner.startswith("\0") else shown
     return f"{shown} ({coding.bits} bit{'s' if coding.bits > 1 else ''} a value)" if coding else shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -21,8 +22,11 @@ from edgeflow.backends.c.simulate import simulate
 from edgeflow.backends.protocol import microcontroller
 from edgeflow.board import Core, load_board
 from edgeflow.ir.graph import Graph
+from tests.backends.c import zoo
+from tests.backends.c.misra import IN_ASSEMBLY, SHIFTS
 from tests.backends.c.students import Student, binary, encoder, flattened, residual, separable
 from tests.backends.c.test_exact import assert_exact, run_c
+from tests.backends.c.test_static import CHECKS, WARNINGS, clean, unlisted
 from tests.conftest import NeedTool
 from tests.graphs import extreme_inputs, random_graph
 
@@ -164,6 +168,30 @@ def test_layers_share_what_packs_and_what_unpacks() -> None:
     emitted = emit_model(Student((9, 6, 8)).conv(8).conv(16).conv(8).conv(8).done(), core=Core.CORTEX_M4F)
     assert len([one for one in emitted.kernels if "from 4 bits to 4 bits" in one.what]) == 2
     assert emitted.source.count("static void unpack_") == emitted.source.count("static void pack_") == 1
+
+
+def narrow(core: Core) -> Emitted:
+    """Layers of every kind that packs or unpacks."""
+    net = Student((8, 6, 8), 4, -8, given=(-2, 1)).conv(8, depthwise=True).pool().conv(8, depthwise=True)
+    return emit_model(net.flatten().dense(4).done(), "student", core)
+
+
+@pytest.mark.usefixtures("all_packed")
+@pytest.mark.parametrize("core", [Core.CORTEX_M0PLUS, Core.CORTEX_M4F])
+def test_no_compiler_warns(core: Core, tmp_path: Path, need_tool: NeedTool) -> None:
+    sources = zoo.write(tmp_path, {"student": narrow(core)})
+    for compiler, language in itertools.product(("gcc", "clang"), (("-std=c99",), ("-x", "c++"))):
+        assert clean([need_tool(compiler), "-fsyntax-only", *language, *WARNINGS, *sources]) == ""
+
+
+@pytest.mark.usefixtures("all_packed")
+def test_cppcheck_and_misra_find_nothing(tmp_path: Path, need_tool: NeedTool) -> None:
+    emitted = narrow(Core.CORTEX_M4F)
+    assert {one.template for one in emitted.kernels} >= {"coded", "code"}
+    sources = zoo.write(tmp_path, {"student": emitted})
+    quiet = [f"--suppress={one}" for one in (*SHIFTS, *IN_ASSEMBLY)]
+    assert clean([need_tool("cppcheck"), *CHECKS, *quiet, *sources]) == ""
+    assert unlisted(need_tool("cppcheck"), sources) == set()
 
 
 def test_the_same_graph_gives_the_same_bytes() -> None:
