@@ -37,8 +37,8 @@ _PRODUCT = Shared("v6m_product_t", PRODUCT, 0)
 class ProductKernel(Kernel):
     """A convolution of gathered positions, or (without a geometry) a fully connected layer of `rows` vectors.
 
-    `functions` by the number of positions, with their `tiles`, or the one `vector`. `direct`: the values of a position
-    lie side by side.
+    `functions` by the number of positions, with their `tiles`, or the one `vector`, which makes a convolution position
+    by position. `direct`: the values of a position lie side by side.
     """
 
     functions: dict[int, str]
@@ -108,8 +108,19 @@ def _convolution(
 ) -> Kernel | None:
     op = cast(Conv, node.op)
     layer = _layer(step, node, context, inputs, y, np.moveaxis(op.weight, -1, 0).reshape(geometry.out_c, -1), op.bias)
-    shape = None if layer is None else tile.shape_of(layer.weights, *layer.ends)
-    if layer is None or shape is None:
+    if layer is None:
+        return None
+    tiles = _tiled(layer, node, name, context, inputs, y, geometry)
+    return tiles or _positions(layer, node, name, context, inputs, y, geometry)
+
+
+def _tiled(
+    layer: _Layer, node: Node, name: str, context: Context, inputs: tuple[Buffer, ...], y: Buffer, geometry: Geometry
+) -> Kernel | None:
+    """Two or four positions at a time; None where the numbers or the scratch do not allow it."""
+    op = cast(Conv, node.op)
+    shape = tile.shape_of(layer.weights, *layer.ends)
+    if shape is None:
         return None
     chunk, together = shape
     packed = tile.pack(layer.weights, chunk)
@@ -161,6 +172,56 @@ def _convolution(
         direct=_direct(geometry),
         pad_value=op.pad_value,
     )
+
+
+def _positions(
+    layer: _Layer, node: Node, name: str, context: Context, inputs: tuple[Buffer, ...], y: Buffer, geometry: Geometry
+) -> Kernel | None:
+    """One position at a time, which needs a byte of scratch a value; None where that is too much."""
+    op = cast(Conv, node.op)
+    values = layer.weights.shape[1]
+    scratch = -(-values // 4)
+    if layer.weights.min() < -128 or layer.weights.max() > 127 or 4 * scratch > _scratch_limit(context):
+        return None
+    own, tables, record, shared = _vector(layer, name, context, inputs)
+    return ProductKernel(
+        name=name,
+        layer=node.layer,
+        what=f"conv {geometry.words}, requantize",
+        template="V6mPosition",
+        inputs=inputs,
+        y=y,
+        own_tables=tables,
+        records=(record,),
+        by_rows=RowForm((geometry.rows,), 1, _reuse(geometry)),
+        scratch=scratch,
+        shared=shared,
+        uses_string=True,
+        functions={1: shared[-1].name},
+        values=values,
+        words=values,
+        outputs=geometry.out_c,
+        center=vector.EXCESS,
+        geometry=geometry,
+        vector=own,
+        direct=_direct(geometry),
+        pad_value=op.pad_value,
+    )
+
+
+def _vector(
+    layer: _Layer, name: str, context: Context, inputs: tuple[Buffer, ...]
+) -> tuple[Vector, tuple[Table, ...], Record, tuple[Shared, ...]]:
+    """The function of one vector, last of what is shared, and what it reads."""
+    outputs, values = layer.weights.shape
+    own = Vector(layer.levels, inputs[0].ctype.name == "int8_t", vector.chunk_of(values))
+    function = context.named("v6m_vector", own)
+    finisher = _finisher(context, layer.levels)
+    weight = table(f"{name}_weight", vector.pack(layer.weights))
+    constants = layer.constants(name, _nothing(outputs))
+    source = Shared(function, vector.source(function, finisher.name, own), vector.code_size(own))
+    record = _record(name, weight, constants, outputs, BLOCK * values)
+    return own, (weight, constants), record, (_PRODUCT, finisher, source)
 
 
 def _scratch_limit(context: Context) -> int:
@@ -239,9 +300,7 @@ def make_dense(
     layer = _layer(step, node, context, inputs, y, op.weight.T, op.bias)
     if layer is None or layer.weights.min() < -128 or layer.weights.max() > 127:
         return None
-    own = Vector(layer.levels, inputs[0].ctype.name == "int8_t", vector.chunk_of(values))
-    function = context.named("v6m_vector", own)
-    finisher = _finisher(context, layer.levels)
+    own, tables, record, shared = _vector(layer, name, context, inputs)
     return ProductKernel(
         name=name,
         layer=node.layer,
@@ -249,17 +308,10 @@ def make_dense(
         template="V6mDense",
         inputs=inputs,
         y=y,
-        own_tables=(
-            weight := table(f"{name}_weight", vector.pack(layer.weights)),
-            constants := layer.constants(name, _nothing(outputs)),
-        ),
-        records=(_record(name, weight, constants, outputs, BLOCK * values),),
-        shared=(
-            _PRODUCT,
-            finisher,
-            Shared(function, vector.source(function, finisher.name, own), vector.code_size(own)),
-        ),
-        functions={1: function},
+        own_tables=tables,
+        records=(record,),
+        shared=shared,
+        functions={1: shared[-1].name},
         values=values,
         words=values,
         outputs=outputs,

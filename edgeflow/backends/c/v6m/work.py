@@ -30,7 +30,7 @@ def instructions(kernel: ProductKernel | ThumbDepthwiseKernel, cost: CoreCost) -
     """All instructions of a layer; copies are the core's."""
     if isinstance(kernel, ThumbDepthwiseKernel):
         return _depthwise(kernel, cost)
-    return _vectors(kernel) if kernel.geometry is None else _convolution(kernel, kernel.geometry, cost)
+    return kernel.rows * _vector(kernel) if kernel.geometry is None else _convolution(kernel, kernel.geometry, cost)
 
 
 def code(kernel: ProductKernel | ThumbDepthwiseKernel) -> int:
@@ -50,15 +50,22 @@ def stack(kernel: ProductKernel | ThumbDepthwiseKernel) -> int:
 def _convolution(kernel: ProductKernel, geometry: Geometry, cost: CoreCost) -> float:
     group = kernel.by_rows.group if kernel.by_rows else 1
     positions = group * geometry.out_w
+    if kernel.vector is not None:
+        return geometry.out_h * positions * (_vector(kernel) + _gathered(kernel, geometry, cost) + 20.0)
     fours = positions // 4 if 4 in kernel.tiles else 0
     counts = {4: fours, 2: -(-(positions - 4 * fours) // 2)}
     calls = geometry.out_h / group
     products = sum(counts[size] * kernel.outputs * _tile(kernel, tile) for size, tile in kernel.tiles.items())
     gathered = _PAIRED * kernel.values
     if not kernel.direct:
-        row = cost.per_memcpy + cost.per_byte * kernel.run + (_EDGE + cost.per_memcpy if geometry.beside else 0.0)
-        gathered += row * geometry.k_h
+        gathered += _gathered(kernel, geometry, cost)
     return calls * (products + positions * (gathered + 20.0))
+
+
+def _gathered(kernel: ProductKernel, geometry: Geometry, cost: CoreCost) -> float:
+    """Instructions that copy the rows of a window."""
+    beside = _EDGE + cost.per_memcpy if geometry.beside else 0.0
+    return geometry.k_h * (cost.per_memcpy + cost.per_byte * kernel.run + beside)
 
 
 def _tile(kernel: ProductKernel, tile: Tile) -> float:
@@ -68,14 +75,15 @@ def _tile(kernel: ProductKernel, tile: Tile) -> float:
     return kernel.words * value + _OUTPUT + _RESULT * tile.positions
 
 
-def _vectors(kernel: ProductKernel) -> float:
+def _vector(kernel: ProductKernel) -> float:
+    """Instructions of one vector."""
     vector = kernel.vector
     if vector is None:
         raise TypeError(f"{kernel.name} has no function of a vector")
     blocks = -(-kernel.outputs // BLOCK)
     value = 3 * BLOCK + 1 + vector.signed + 4 / vector.chunk
     sums = blocks * (kernel.values * value + 60.0)
-    return kernel.rows * (sums + kernel.outputs * (_VECTOR_OUTPUT + _RESULT) + _SUMMED * kernel.values)
+    return sums + kernel.outputs * (_VECTOR_OUTPUT + _RESULT) + _SUMMED * kernel.values
 
 
 def _depthwise(kernel: ThumbDepthwiseKernel, cost: CoreCost) -> float:

@@ -13,7 +13,6 @@ from edgeflow.backends.c.kernel import Kernel
 from edgeflow.backends.c.optimize import Optimize
 from edgeflow.backends.c.simulate import simulate
 from edgeflow.backends.c.v6m.layers import ProductKernel, ThumbDepthwiseKernel
-from edgeflow.backends.c.windows import WindowKernel
 from edgeflow.board import Core
 from edgeflow.ir.graph import Graph
 from edgeflow.ir.types import TensorType, frozen_array
@@ -105,9 +104,9 @@ def test_a_few_outputs_are_not_worth_a_block(outputs: int, kind: bool) -> None:
     assert (kinds(single(100, outputs))[0] is ProductKernel) == kind
 
 
-@pytest.mark.parametrize(("values", "kind"), [(400, True), (600, False)])
-def test_scratch_is_bounded(values: int, kind: bool) -> None:
-    assert (kinds(single(20, 8, values))[0] is ProductKernel) == kind
+@pytest.mark.parametrize(("values", "template"), [(400, "V6mConv"), (600, "V6mPosition"), (4200, "Conv")])
+def test_scratch_is_bounded(values: int, template: str) -> None:
+    assert emit_model(single(20, 8, values)).kernels[0].template == template
 
 
 @pytest.mark.parametrize(("weight", "together"), [(100, 2), (31, 8), (63, 4)])
@@ -138,11 +137,32 @@ def test_vectors_of_bytes_are_exact(values: int, lo: int, runner: str, tmp_path:
     assert_exact(graph, inputs, run_c(graph, inputs, tmp_path, runner, "rpi-pico"))
 
 
-@pytest.mark.parametrize(
-    ("optimize", "kind"), [(Optimize.BALANCED, products.ProductKernel), (Optimize.SPEED, ProductKernel)]
-)
-def test_a_window_larger_than_a_small_models_tensors_is_gathered_for_speed_alone(
-    optimize: Optimize, kind: type
+WINDOWS = {
+    "padding": Case((4, 4, 24), 8, (3, 3), (1, 1), ((1, 1), (1, 1))),
+    "padding of another value, a sign": Case((4, 5, 24), 9, (3, 3), (1, 1), ((1, 1), (1, 1)), -5, False, -128),
+    "stride": Case((9, 7, 13), 21, (3, 3), (2, 2), ((1, 0), (0, 1))),
+    "one column": Case((9, 1, 150), 8, (2, 1), (1, 1), ((0, 0), (0, 0))),
+}
+
+
+@pytest.mark.parametrize(("optimize", "template"), [(Optimize.BALANCED, "V6mPosition"), (Optimize.SPEED, "V6mConv")])
+@pytest.mark.parametrize("name", ["padding", "stride"])
+def test_a_window_larger_than_a_small_models_tensors_is_spread_for_speed_alone(
+    name: str, optimize: Optimize, template: str
 ) -> None:
-    graph = graph_of(Case((4, 4, 24), 8, (3, 3), (1, 1), ((1, 1), (1, 1))), 1)
-    assert type(emit_model(graph, core=Core.CORTEX_M0PLUS, optimize=optimize).kernels[0]) is kind
+    kernel = emit_model(graph_of(WINDOWS[name], 1), core=Core.CORTEX_M0PLUS, optimize=optimize).kernels[0]
+    assert isinstance(kernel, ProductKernel)
+    assert kernel.template == template
+    spread = 4 * kernel.values
+    assert (4 * kernel.scratch < spread) == (template == "V6mPosition")
+
+
+@pytest.mark.parametrize("runner", ["host-sanitized", "qemu"])
+@pytest.mark.parametrize("name", WINDOWS)
+def test_positions_one_by_one_are_exact(name: str, runner: str, tmp_path: Path, need_tool: NeedTool) -> None:
+    need_tool("gcc" if runner == "host-sanitized" else "arm-none-eabi-gcc")
+    need_tool("gcc" if runner == "host-sanitized" else "qemu-system-arm")
+    graph = graph_of(WINDOWS[name], 1)
+    assert emit_model(graph, core=Core.CORTEX_M0PLUS).kernels[0].template == "V6mPosition"
+    inputs = extreme_inputs(graph, 6)
+    assert_exact(graph, inputs, run_c(graph, inputs, tmp_path, runner, "rpi-pico"))
