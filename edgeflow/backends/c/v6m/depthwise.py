@@ -4,6 +4,9 @@
 
 x holds the rows of a window over all positions, `p->size` bytes each, one behind the other, padding included; the
 windows of neighbouring results lie `step` bytes apart. `p->outputs` is the number of channels.
+
+Where the results are a whole row, it gets pointers to the rows of the window instead, null outside of the image, and
+leaves out the products with padding, which is 0: nothing is copied.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from edgeflow.backends.c.v6m.refine import Levels
 MOST_POSITIONS = 5
 MOST_TAPS = 32
 """As far as LDRB reaches."""
+_BRANCH, _OFFSET = 240, 124
 _X, _W, _C, _Y, _STEP, _CHANNELS, _LEFT, _ROW, _DELTA, _LAST = range(0, 40, 4)
 _FRAME = 40
 _OFFSETS = ("r3", "r4", "r5", "r6")
@@ -24,14 +28,33 @@ _SUMS = ("r8", "r9", "r10", "r11", "r12")
 
 
 @dataclass(frozen=True)
+class Row:
+    """A row of the input, of `width` positions, that windows `stride` apart read, the first from `before` positions
+    ahead of it; the rows of a window are `dilation` pointers apart."""
+
+    width: int
+    stride: int
+    before: int
+    dilation: int
+
+    def reads(self, place: int, column: int) -> bool:
+        """Whether a column of the window of a result lies in the row."""
+        return 0 <= place * self.stride + column - self.before < self.width
+
+
+@dataclass(frozen=True)
 class Depthwise:
-    """One function: a window of `rows` by `columns` taps for so many positions; bytes of x with or without a sign."""
+    """One function: a window of `rows` by `columns` taps for so many positions; bytes of x with or without a sign.
+
+    With a `row`, x are pointers to rows.
+    """
 
     rows: int
     columns: int
     positions: int
     signed: bool
     levels: Levels
+    row: Row | None = None
 
     def __post_init__(self) -> None:
         if self.rows * self.columns > MOST_TAPS or not 1 <= self.positions <= MOST_POSITIONS:
@@ -43,9 +66,20 @@ def positions_of(width: int) -> int:
     return min(range(min(width, MOST_POSITIONS), 0, -1), key=lambda count: -(-width // count) * (3 * count + 3))
 
 
+def takes_rows(shape: Depthwise) -> bool:
+    """Whether branches around a row's products, and loads of its pointer, reach as far as they must."""
+    if shape.row is None:
+        return False
+    most_bytes = shape.columns * (8 + 6 * shape.positions)
+    return most_bytes <= _BRANCH and 4 * shape.row.dilation * (shape.rows - 1) <= _OFFSET
+
+
 def source(name: str, finisher: str, shape: Depthwise) -> str:
     """The C text of the function."""
-    parameters = ["const uint8_t *x", "const v6m_product_t *p", "uint8_t *y", "uint32_t step"]
+    kind = "const uint8_t *x"
+    if shape.row is not None:
+        kind = f"const {'int8_t' if shape.signed else 'uint8_t'} *const *x"
+    parameters = [kind, "const v6m_product_t *p", "uint8_t *y", "uint32_t step"]
     assembly = [
         (
             "frame: x, w, constants, y, step, channels, channels left, to the next row, delta, the last sum",
@@ -62,7 +96,12 @@ def source(name: str, finisher: str, shape: Depthwise) -> str:
 
 
 def _enter(shape: Depthwise) -> Lines:
-    """From the last column of a row's window to the first of the next one it is a row less the columns between."""
+    """From the last column of a row's window to the first of the next one it is a row less the columns between.
+
+    Where rows lie apart, `_ROW` is how far into each the window of a channel starts.
+    """
+    row = shape.row
+    far = ["subs r7, r7, r6"] * (shape.columns - 1 if row is None else row.before)
     return [
         *listing.SAVE,
         f"sub sp, #{_FRAME}",
@@ -74,7 +113,8 @@ def _enter(shape: Depthwise) -> Lines:
         f"str r3, [sp, #{_STEP}]",
         f"str r6, [sp, #{_CHANNELS}]",
         f"str r6, [sp, #{_LEFT}]",
-        *["subs r7, r7, r6"] * (shape.columns - 1),
+        *([] if row is None else ["movs r7, #0"]),
+        *far,
         f"str r7, [sp, #{_ROW}]",
     ]
 
@@ -89,7 +129,7 @@ def _start(shape: Depthwise) -> Lines:
         *(f"mov {register}, r1" for register in _SUMS[: shape.positions]),
         f"ldr r0, [sp, #{_CHANNELS}]",
         "mov lr, r0",
-        f"ldr r2, [sp, #{_X}]",
+        *([f"ldr r2, [sp, #{_X}]"] if shape.row is None else []),
         f"ldr r7, [sp, #{_W}]",
         f"ldr r3, [sp, #{_STEP}]",
         *offsets,
@@ -99,18 +139,28 @@ def _start(shape: Depthwise) -> Lines:
 def _taps(shape: Depthwise) -> Lines:
     lines: Lines = []
     for tap in range(shape.rows * shape.columns):
-        if tap:
-            row = [f"ldr r1, [sp, #{_ROW}]", "adds r2, r2, r1"]
-            lines += ["add r2, lr"] if tap % shape.columns else row
+        ky, kx = divmod(tap, shape.columns)
+        lines += ["add r2, lr"] if kx else _row(shape, ky)
         lines += [f"ldrb r1, [r7, #{tap}]", "sxtb r1, r1"]
         for place in range(shape.positions):
+            if shape.row is not None and not shape.row.reads(place, kx):
+                continue
             at = f"[r2, {_OFFSETS[place - 1]}]" if place else "[r2]"
             if shape.signed and not place:
                 value = ["ldrb r0, [r2]", "sxtb r0, r0"]
             else:
                 value = [f"{'ldrsb' if shape.signed else 'ldrb'} r0, {at}"]
             lines += [*value, "muls r0, r1, r0", f"add {_SUMS[place]}, r0"]
+        lines += [f"7{ky}:"] if shape.row is not None and kx == shape.columns - 1 else []
     return lines
+
+
+def _row(shape: Depthwise, ky: int) -> Lines:
+    """r2 = where the window's row starts; a row outside of the image has no products."""
+    if shape.row is None:
+        return [f"ldr r1, [sp, #{_ROW}]", "adds r2, r2, r1"] if ky else []
+    pointer = [f"ldr r2, [sp, #{_X}]", f"ldr r2, [r2, #{4 * ky * shape.row.dilation}]"]
+    return [*pointer, "cmp r2, #0", f"beq 7{ky}f", f"ldr r0, [sp, #{_ROW}]", "adds r2, r2, r0"]
 
 
 def _finish(shape: Depthwise) -> Lines:
@@ -145,7 +195,7 @@ def _next(shape: Depthwise) -> Lines:
         f"str r0, [sp, #{_LEFT}]",
         *(
             line
-            for place, step in ((_X, 1), (_W, shape.rows * shape.columns), (_Y, 1))
+            for place, step in ((_X if shape.row is None else _ROW, 1), (_W, shape.rows * shape.columns), (_Y, 1))
             for line in (f"ldr r0, [sp, #{place}]", f"adds r0, #{step}", f"str r0, [sp, #{place}]")
         ),
         "b 1b",
@@ -153,7 +203,25 @@ def _next(shape: Depthwise) -> Lines:
 
 
 def _twin(shape: Depthwise, finisher: str) -> Lines:
-    value = "(uint32_t)(int8_t)x[at]" if shape.signed else "x[at]"
+    columns = shape.columns
+    if shape.row is None:
+        value = "(uint32_t)(int8_t)x[at]" if shape.signed else "x[at]"
+        products = [
+            f"const uint32_t at = tap / {columns}u * p->size + tap % {columns}u * p->outputs",
+            "    + position * step + channel;",
+            f"a += {value} * (uint32_t)w[tap];",
+        ]
+    else:
+        row = shape.row
+        kind = "int8_t" if shape.signed else "uint8_t"
+        products = [
+            f"const {kind} *const row = x[tap / {columns}u * {row.dilation}u];",
+            f"const uint32_t column = position * {row.stride}u + tap % {columns}u - {row.before}u;",
+            f"if (row && column < {row.width}u) {{",
+            f"    const uint32_t ahead = (tap % {columns}u - {row.before}u) * p->outputs;",
+            "    a += (uint32_t)row[position * step + ahead + channel] * (uint32_t)w[tap];",
+            "}",
+        ]
     return [
         "const int8_t *w = (const int8_t *)p->w;",
         "const uint32_t *c = p->c;",
@@ -161,9 +229,7 @@ def _twin(shape: Depthwise, finisher: str) -> Lines:
         f"    for (uint32_t position = 0; position < {shape.positions}u; position++) {{",
         "        uint32_t a = c[0];",
         f"        for (uint32_t tap = 0; tap < {shape.rows * shape.columns}u; tap++) {{",
-        f"            const uint32_t at = tap / {shape.columns}u * p->size + tap % {shape.columns}u * p->outputs",
-        "                + position * step + channel;",
-        f"            a += {value} * (uint32_t)w[tap];",
+        *(f"            {line}" for line in products),
         "        }",
         f"        y[position * p->outputs + channel] = {finisher}(a, c + 1);",
         "    }",

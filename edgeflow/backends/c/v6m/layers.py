@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import numpy as np
@@ -14,7 +14,7 @@ from edgeflow.backends.c.kernel import Context, Kernel, RowForm, Shared, ends_of
 from edgeflow.backends.c.lower import Buffer, Step
 from edgeflow.backends.c.optimize import Optimize
 from edgeflow.backends.c.v6m import depthwise, listing, tile, vector
-from edgeflow.backends.c.v6m.depthwise import Depthwise
+from edgeflow.backends.c.v6m.depthwise import Depthwise, Row
 from edgeflow.backends.c.v6m.refine import Levels, Refined, refine, signed_weights
 from edgeflow.backends.c.v6m.tile import BLOCK, PRODUCT, Tile
 from edgeflow.backends.c.v6m.vector import Vector
@@ -62,13 +62,15 @@ class ProductKernel(Kernel):
 
 @dataclass(frozen=True, kw_only=True)
 class ThumbDepthwiseKernel(Kernel):
-    """A depthwise convolution that makes `positions` results of a row at a time, from `columns` of the input."""
+    """A depthwise convolution that makes `positions` results of a row at a time, from `columns` of the input,
+    or from a whole `row`."""
 
     function: str
     geometry: Geometry
     positions: int
     columns: int
     pad_value: int
+    row: Row | None
 
 
 @dataclass(frozen=True)
@@ -244,12 +246,14 @@ def _depthwise(
     layer = _layer(step, node, context, inputs, y, taps, op.bias)
     positions = depthwise.positions_of(geometry.out_w)
     columns = (positions - 1) * geometry.stride_w + geometry.k_w
-    scratch = -(-geometry.k_h * columns * geometry.in_c // 4)
-    if layer is None or 4 * scratch > _scratch_limit(context) or not _overlaps(geometry, positions, columns):
+    if layer is None:
+        return None
+    own = _taps(geometry, op.pad_value, inputs[0].ctype.name == "int8_t", layer.levels)
+    scratch = 0 if own.row else -(-geometry.k_h * columns * geometry.in_c // 4)
+    if 4 * scratch > _scratch_limit(context) or not _overlaps(geometry, positions, columns):
         return None
     if layer.weights.min() < -128 or layer.weights.max() > 127:
         return None
-    own = Depthwise(geometry.k_h, geometry.k_w, positions, inputs[0].ctype.name == "int8_t", layer.levels)
     function = context.named("v6m_depthwise", own)
     finisher = _finisher(context, layer.levels)
     weight = table(f"{name}_weight", layer.weights)
@@ -258,7 +262,7 @@ def _depthwise(
         name=name,
         layer=node.layer,
         what=f"depthwise {geometry.words}, requantize",
-        template="V6mDepthwise",
+        template="V6mDepthwiseRow" if own.row else "V6mDepthwise",
         inputs=inputs,
         y=y,
         own_tables=(weight, constants),
@@ -270,13 +274,23 @@ def _depthwise(
             finisher,
             Shared(function, depthwise.source(function, finisher.name, own), depthwise.code_size(own)),
         ),
-        uses_string=True,
+        uses_string=own.row is None,
         function=function,
         geometry=geometry,
         positions=positions,
         columns=columns,
         pad_value=op.pad_value,
+        row=own.row,
     )
+
+
+def _taps(geometry: Geometry, pad_value: int, signed: bool, levels: Levels) -> Depthwise:
+    """The function of a depthwise layer, which reads the rows where they lie if a tile is a whole row."""
+    positions = depthwise.positions_of(geometry.out_w)
+    row = Row(geometry.in_w, geometry.stride_w, geometry.pad_left, geometry.dilation_h)
+    own = Depthwise(geometry.k_h, geometry.k_w, positions, signed, levels, row)
+    possible = positions == geometry.out_w and (pad_value == 0 or not geometry.padded)
+    return own if possible and depthwise.takes_rows(own) else replace(own, row=None)
 
 
 def _record(name: str, weight: Table, constants: Table, outputs: int, size: int) -> Record:

@@ -89,7 +89,11 @@ def _vector(kernel: ProductKernel) -> float:
 def _depthwise(kernel: ThumbDepthwiseKernel, cost: CoreCost) -> float:
     shape, positions = kernel.geometry, kernel.positions
     tiles = -(-shape.out_w // positions)
-    channel = shape.k_h * shape.k_w * (3 + 3 * positions) + 41.0 + (_RESULT + 1) * positions
+    rest = 41.0 + (_RESULT + 1) * positions
+    if kernel.row is not None:
+        inside = sum(kernel.row.reads(at, column) for at in range(positions) for column in range(shape.k_w))
+        return shape.out_h * (shape.out_c * (shape.k_h * (3 * shape.k_w + 3 * inside + 5) + rest) + 40.0)
+    channel = shape.k_h * shape.k_w * (3 + 3 * positions) + rest
     copies = 3 if shape.beside else 1
     gathered = shape.k_h * (copies * cost.per_memcpy + cost.per_byte * kernel.columns * shape.in_c)
     return shape.out_h * tiles * (channel * shape.out_c + gathered + 40.0)
