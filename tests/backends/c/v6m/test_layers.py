@@ -166,3 +166,19 @@ def test_positions_one_by_one_are_exact(name: str, runner: str, tmp_path: Path, 
     assert emit_model(graph, core=Core.CORTEX_M0PLUS).kernels[0].template == "V6mPosition"
     inputs = extreme_inputs(graph, 6)
     assert_exact(graph, inputs, run_c(graph, inputs, tmp_path, runner, "rpi-pico"))
+
+
+@pytest.mark.parametrize(
+    ("case", "template"),
+    [
+        (Case((4, 5, 9), 9, (3, 3), (1, 1), ((1, 1), (1, 1)), depthwise=True), "V6mDepthwiseRow"),
+        (Case((4, 5, 9), 9, (3, 3), (1, 1), ((1, 1), (1, 1)), 3, True), "V6mDepthwise"),
+        (Case((4, 6, 9), 9, (3, 3), (1, 1), ((1, 1), (1, 1)), depthwise=True), "V6mDepthwise"),
+        (Case((4, 8, 9), 9, (1, 8), (1, 1), ((0, 0), (3, 0)), depthwise=True), "V6mDepthwise"),
+    ],
+)
+def test_short_rows_padded_with_zeros_are_read_where_they_lie(case: Case, template: str) -> None:
+    kernel = emit_model(graph_of(case, 1), core=Core.CORTEX_M0PLUS).kernels[0]
+    assert isinstance(kernel, ThumbDepthwiseKernel)
+    assert kernel.template == template
+    assert (kernel.scratch == 0) == (template == "V6mDepthwiseRow")
