@@ -185,3 +185,20 @@ def test_weights_are_stored_once(outputs: int) -> None:
     assert isinstance(kernel, ProductKernel)
     assert kernel.weight.size == 40 * outputs
     assert sum(one.last - one.first for one in kernel.blocks) == outputs
+
+
+def test_layers_that_differ_in_their_numbers_share_a_function() -> None:
+    random = np.random.default_rng(2)
+    builder = GraphBuilder("alike")
+    at = builder.input("x", TensorType((5, 6, 8), -128, 127), UNIT)
+    for number in range(5):
+        weight, bias = random.integers(-127, 128, (1, 1, 8, 8)), random.integers(-3000, 3000, 8)
+        op = Conv(frozen_array(weight), frozen_array(bias), (1, 1), NONE, (1, 1), 1)
+        at = builder.add(op, (at,), UNIT, f"conv{number}")
+        at = builder.add(requant("half up", 8, 127 * 127 * 8, random), (at,), UNIT, f"conv{number}")
+    builder.output("y", at)
+    made = emit_model(builder.finish(), core=Core.RV32IMAC)
+    assert [type(one) for one in made.kernels] == [ProductKernel] * 5
+    first, *inner, last = (one.name for one in made.functions.values())
+    assert len({*inner}) == 1
+    assert len({first, *inner, last}) == 3, "input and output are signed"
