@@ -22,6 +22,8 @@ _TOGETHER = 4
 _STRAIGHT = 12
 """Up to so many values a position are written out without a loop."""
 _UNROLLED = 4
+_SCRATCH = 4
+"""Bytes to which scratch is aligned: wider values are not gathered."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class ProductKernel(Kernel):
 def make_conv(
     step: Step, node: Node, name: str, context: Context, inputs: tuple[Buffer, ...], y: Buffer
 ) -> Kernel | None:
-    """The kernel of a Conv in which every output reads every channel; None for one in groups."""
+    """The kernel of a Conv in which every output reads every channel; None in groups, or for wide values in windows."""
     op = cast(Conv, node.op)
     if op.groups > 1:
         return None
@@ -83,6 +85,8 @@ def make_conv(
     weights = np.moveaxis(op.weight, -1, 0).reshape(geometry.out_c, -1)
     beside = geometry.k_w > 1 and geometry.dilation_w > 1
     gathered = geometry.padded or geometry.k_h > 1 or beside
+    if gathered and inputs[0].ctype.size > _SCRATCH:
+        return None
     return _product(
         step, node, name, context, inputs, y, weights, op.bias, f"conv {geometry.words}", geometry, gathered
     )
