@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from edgeflow.backends.c.assembly import function
@@ -144,8 +144,13 @@ def code_bytes(text: str) -> int:
 
 
 def finish_of(forms: Sequence[VectorForm], signed: bool) -> Finish:
-    """The code of a layer's forms, which are of one kind."""
+    """The code of a layer's forms, which are of one kind.
+
+    A clamp may reach beyond the bytes of the result, where no value does: what it compares with is a byte too.
+    """
     first = forms[0]
+    lo, hi = (-128, 127) if signed else (0, 255)
+    clamp = replace(first.clamp, lo=max(first.clamp.lo, lo), hi=min(first.clamp.hi, hi))
     match first:
         case Shifted():
             special = first.half_even
@@ -154,4 +159,4 @@ def finish_of(forms: Sequence[VectorForm], signed: bool) -> Finish:
         case Lifted():
             special = False
     masked = special and any(one.shift == 0 for one in forms)
-    return Finish(type(first), special, masked, first.clamp, signed)
+    return Finish(type(first), special, masked, clamp, signed)

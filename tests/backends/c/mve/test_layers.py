@@ -237,3 +237,24 @@ def test_wider_values_are_left_to_plain_c() -> None:
     builder.output("y", builder.add(requant("relu", 4, 1 << 25, np.random.default_rng(2)), (at,), UNIT, "dense"))
     (kernel,) = emit_model(builder.finish(), core=Core.CORTEX_M55).kernels
     assert not isinstance(kernel, ProductKernel)
+
+
+@pytest.mark.parametrize(("ends", "bias"), [((-128, 127), 1200), ((-100, 150), -1200)])
+def test_a_clamp_beyond_the_bytes_of_the_result_does_nothing(
+    ends: tuple[int, int], bias: int, tmp_path: Path, need_tool: NeedTool
+) -> None:
+    """As a byte, -128 was 128 where all results are positive, and 150 was -106 where they are signed."""
+    need_tool("arm-none-eabi-gcc")
+    need_tool("qemu-system-arm")
+    builder = GraphBuilder("clamp")
+    at = builder.input("x", TensorType((4,), -128, 127), UNIT)
+    weight = frozen_array(np.random.default_rng(1).integers(-2, 3, (4, 17)))
+    at = builder.add(Dense(weight, frozen_array([bias] * 17)), (at,), UNIT, "dense")
+    zero, stage = frozen_array(0), Stage(frozen_array(5), Rounding.HALF_UP)
+    op = Requant(zero, frozen_array(1), (stage,), zero, frozen_array(ends[0]), frozen_array(ends[1]))
+    builder.output("y", builder.add(op, (at,), UNIT, "dense"))
+    graph = builder.finish()
+    (kernel,) = emit_model(graph, core=Core.CORTEX_M55).kernels
+    assert isinstance(kernel, ProductKernel)
+    inputs = extreme_inputs(graph, 6)
+    assert_exact(graph, inputs, run_c(graph, inputs, tmp_path, "qemu"))
