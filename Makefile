@@ -1,6 +1,6 @@
 # edgeflow's commands for people who work on it. `make demo` is the place to start.
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-all docs lint clean
+.PHONY: help setup demo test test-all fuzz docs lint clean
 .DEFAULT_GOAL := help
 
 EXTRAS ?= train,tflm,hls,dev
@@ -26,6 +26,9 @@ test: $(STAMP) ## the tests, without the slow ones
 
 test-all: $(STAMP) ## all tests
 	@$(BIN)/pytest -q -n 2 --dist loadgroup
+
+fuzz: $(STAMP) ## random networks as C against their graphs: SECONDS=60 BOARD=cortex-m4f (or a board's name) SEED=0
+	@$(BIN)/python -m tests.fuzz $(or $(SECONDS),60) $(or $(BOARD),cortex-m4f) $(or $(SEED),0)
 
 docs: $(STAMP) ## write docs/supported-layers.md and generated-c.md from what the code itself says
 	@$(BIN)/python -m tests.support
