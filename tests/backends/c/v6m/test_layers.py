@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeflow.backends.c import products
 from edgeflow.backends.c.emit import emit_model
 from edgeflow.backends.c.kernel import Kernel
 from edgeflow.backends.c.optimize import Optimize
 from edgeflow.backends.c.simulate import simulate
 from edgeflow.backends.c.v6m.layers import ProductKernel, ThumbDepthwiseKernel
+from edgeflow.backends.c.windows import WindowKernel
 from edgeflow.board import Core
 from edgeflow.ir.graph import Graph
 from edgeflow.ir.types import TensorType, frozen_array
@@ -104,7 +104,7 @@ def test_a_few_outputs_are_not_worth_a_block(outputs: int, kind: bool) -> None:
     assert (kinds(single(100, outputs))[0] is ProductKernel) == kind
 
 
-@pytest.mark.parametrize(("values", "template"), [(400, "V6mConv"), (600, "V6mPosition"), (4200, "Conv")])
+@pytest.mark.parametrize(("values", "template"), [(400, "V6mConv"), (600, "V6mPosition"), (4200, "Product")])
 def test_scratch_is_bounded(values: int, template: str) -> None:
     assert emit_model(single(20, 8, values)).kernels[0].template == template
 
