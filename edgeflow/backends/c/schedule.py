@@ -63,9 +63,14 @@ def floor(flow: Flow) -> int:
     for step, extent in _needed(flow):
         beside = _own_bytes(flow, step)
         calls.append(beside + _read_bytes(flow, step, extent))
-        if all(read.tensor in flow.inputs for read in step.reads):
+        if all(read.tensor in flow.inputs or _reads_nothing(flow, read) for read in step.reads):
             firsts.append(beside)
     return max(sum(whole[name] for name in flow.inputs) + min(firsts, default=0), *calls)
+
+
+def _reads_nothing(flow: Flow, read: Read) -> bool:
+    """Whether the first row of a result lies beside all that the operand has."""
+    return all(row is None for row in rows_read(flow, read, 0, 1))
 
 
 def _needed(flow: Flow) -> Iterator[tuple[Step, int]]:
@@ -158,12 +163,14 @@ def _others(flow: Flow, sizes: Sequence[int], order: _Order, number: int, peak: 
 
 
 def alike(flow: Flow, other: Schedule) -> Schedule:
-    """A schedule of the groups, and with the waiting, that another has for steps of the same names; each other step
-    runs once.
+    """A schedule of the groups, and with the waiting, that another has for steps of the same names and rows; each
+    other step runs once.
     """
     ends = {name: tuple(other.tasks[index].end for index in tasks) for name, tasks in other.runs.items()}
     held = frozenset(number for number, step in enumerate(flow.steps) if step.name in other.held)
-    return _scheduled(flow, _Order(tuple(ends.get(step.name) or (flow.extent(step),) for step in flow.steps), held))
+    once = {step.name: (flow.extent(step),) for step in flow.steps}
+    same = {name: ends[name] for name, end in once.items() if ends.get(name, ())[-1:] == end}
+    return _scheduled(flow, _Order(tuple(same.get(step.name, once[step.name]) for step in flow.steps), held))
 
 
 def _ends(rows: int, group: int, first: int) -> Ends:

@@ -114,6 +114,23 @@ def normalized() -> Graph:
     return builder.finish()
 
 
+def rescaled() -> Graph:
+    """Sums that stay wide behind their multipliers, two roundings of each channel: 64 bits all the way."""
+    random = np.random.default_rng(4)
+    builder = GraphBuilder("rescaled")
+    at = builder.input("x", TensorType((8, 8, 4), -128, 127), UNIT)
+    weight = frozen_array(random.integers(-127, 128, (3, 3, 4, 8)))
+    op = Conv(weight, frozen_array([0] * 8), (1, 1), ((1, 1), (1, 1)), (1, 1), 1)
+    sums = builder.add(op, (at,), UNIT, "conv")
+    zero, reach = frozen_array([0]), (1 << 31) - 1
+    first = Stage(frozen_array(random.integers(22, 26, 8)), Rounding.HALF_UP)
+    last = Stage(frozen_array(random.integers(0, 3, 8)), Rounding.HALF_AWAY)
+    multiplier = frozen_array(random.integers(1 << 30, 1 << 31, 8))
+    op = Requant(zero, multiplier, (first, last), zero, frozen_array([-reach]), frozen_array([reach]))
+    builder.output("y", builder.add(op, (sums,), UNIT, "conv"))
+    return builder.finish()
+
+
 def imported(*parts: str) -> Graph:
     return load_model(TESTS.joinpath(*parts))
 
@@ -127,6 +144,7 @@ GRAPHS: dict[str, Callable[[], Graph]] = {
     "quantized CNN, one scale a layer": lambda: cnn(Options(per_tensor=True)),
     "quantized CNN, powers of two": lambda: cnn(Options(power_of_two=True)),
     "quantized mobile": mobile,
+    "wide sums": rescaled,
     "TFLite autoencoder": lambda: imported("data", "models", "ad01_int8.tflite"),
 }
 
@@ -156,7 +174,7 @@ def test_instructions_flash_and_ram_hold_within_their_bands(
 
 
 def pieces(graph: Graph) -> set[tuple[Piece, bool]]:
-    return {one for kernel in emit_model(graph).kernels if kernel.epilogue for one in kernel.epilogue.pieces}
+    return {one for kernel in emit_model(graph).kernels for done in kernel.epilogues for one in done.pieces}
 
 
 def test_the_graphs_have_every_piece_in_64_bits() -> None:

@@ -92,7 +92,7 @@ def test_the_user_says_in_which_section_all_tables_lie(
     size = 0
     for source in zoo.write(tmp_path, {"net": made}, files):
         compiled = source.with_suffix(".o")
-        command = [gcc, *core.gcc_flags, "-O2", "-Wall", "-Wextra", "-Werror", SECTION, "-c", source, "-o", compiled]
+        command = [gcc, *core.gcc_flags, "-O0", "-Wall", "-Wextra", "-Werror", SECTION, "-c", source, "-o", compiled]
         subprocess.run(command, check=True)
         said = subprocess.run([objdump, "-h", compiled], capture_output=True, text=True, check=True).stdout
         size += sum(int(one, 16) for one in re.findall(r" \.net_tables +([0-9a-f]+)", said))
