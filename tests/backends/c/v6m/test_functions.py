@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgeflow.backends.c.v6m import depthwise, listing, tile, vector
-from edgeflow.backends.c.v6m.depthwise import Depthwise
+from edgeflow.backends.c.v6m.depthwise import Depthwise, Row
 from edgeflow.backends.c.v6m.refine import Below, Levels
 from edgeflow.backends.c.v6m.tile import PRODUCT, Tile
 from edgeflow.backends.c.v6m.vector import Vector
@@ -21,7 +21,11 @@ SOURCES = {
     "small tile": tile.source("product", "level", Tile(2, LEVELS, 4, 4)),
     "vector": vector.source("product", "level", Vector(LEVELS, True, 4)),
     "depthwise": depthwise.source("product", "level", Depthwise(3, 3, 5, False, LEVELS)),
+    "depthwise row": depthwise.source("product", "level", Depthwise(3, 3, 5, False, LEVELS, Row(5, 1, 1, 1))),
 }
+STEPS = {"vector": 3}
+"""The last argument, where it is not the number of outputs."""
+ROWS = ["const uint8_t *const rows[3] = {0, (const uint8_t *)x, (const uint8_t *)x + 50};"]
 
 
 @pytest.mark.parametrize("name", SOURCES)
@@ -35,7 +39,8 @@ def test_interrupts_and_callers_do_not_notice(name: str, tmp_path: Path, need_to
     arrays["c"] = (np.array(rows).reshape(-1) % (1 << 32)).astype(np.uint32)
     statements = [
         "const v6m_product_t p = {w, c, 10u, 64u};",
-        f"product((const void *)x, &p, y, {10 if 'tile' in name or name == 'depthwise' else 3}u);",
+        *(ROWS if name == "depthwise row" else ()),
+        f"product({'rows' if name == 'depthwise row' else '(const void *)x'}, &p, y, {STEPS.get(name, 10)}u);",
     ]
     call = [Call(name, arrays, statements, "uint8_t", 50)]
     functions = [PRODUCT, listing.finisher("level", LEVELS), SOURCES[name]]
