@@ -21,8 +21,8 @@ MOST_POSITIONS = 5
 MOST_TAPS = 32
 """As far as LDRB reaches."""
 _BRANCH, _OFFSET = 240, 124
-_X, _W, _C, _Y, _STEP, _CHANNELS, _LEFT, _ROW, _DELTA, _LAST = range(0, 40, 4)
-_FRAME = 40
+_X, _W, _C, _Y, _STEP, _CHANNELS, _LEFT, _ROW, _DELTA, _LAST, _COMMON = range(0, 44, 4)
+_FRAME = 44
 _OFFSETS = ("r3", "r4", "r5", "r6")
 _SUMS = ("r8", "r9", "r10", "r11", "r12")
 
@@ -108,7 +108,7 @@ def _enter(shape: Depthwise) -> Lines:
         "ldmia r1!, {r4-r7}",
         f"str r0, [sp, #{_X}]",
         f"str r4, [sp, #{_W}]",
-        f"str r5, [sp, #{_C}]",
+        *listing.start_constants(shape.levels, "r5", _C, _COMMON),
         f"str r2, [sp, #{_Y}]",
         f"str r3, [sp, #{_STEP}]",
         f"str r6, [sp, #{_CHANNELS}]",
@@ -166,15 +166,16 @@ def _row(shape: Depthwise, ky: int) -> Lines:
 def _finish(shape: Depthwise) -> Lines:
     split, positions = shape.levels.split is not None, shape.positions
     last = ["mov r0, r12", f"str r0, [sp, #{_LAST}]"] if positions == MOST_POSITIONS else []
+    behind, passed = listing.load_behind(shape.levels, _C, _COMMON)
     lines = [
         *last,
-        f"ldr r7, [sp, #{_C}]",
+        *behind,
         "ldmia r7!, {r0, r1, r4}",
         "mov r12, r0",
         "mov r0, lr",
         "mov lr, r1",
         *(["ldmia r7!, {r1}", f"str r1, [sp, #{_DELTA}]"] if split else []),
-        f"str r7, [sp, #{_C}]",
+        *passed,
         "movs r7, r0",
         "lsrs r3, r4, #16",
         "lsrs r5, r4, #8",
@@ -222,16 +223,17 @@ def _twin(shape: Depthwise, finisher: str) -> Lines:
             "    a += (uint32_t)row[position * step + ahead + channel] * (uint32_t)w[tap];",
             "}",
         ]
+    start, behind = listing.twin_constants(shape.levels)
     return [
         "const int8_t *w = (const int8_t *)p->w;",
-        "const uint32_t *c = p->c;",
+        *start,
         "for (uint32_t channel = 0; channel < p->outputs; channel++) {",
         f"    for (uint32_t position = 0; position < {shape.positions}u; position++) {{",
         "        uint32_t a = c[0];",
         f"        for (uint32_t tap = 0; tap < {shape.rows * shape.columns}u; tap++) {{",
         *(f"            {line}" for line in products),
         "        }",
-        f"        y[position * p->outputs + channel] = {finisher}(a, c + 1);",
+        f"        y[position * p->outputs + channel] = {finisher}(a, {behind});",
         "    }",
         f"    w += {shape.rows * shape.columns};",
         f"    c += {shape.levels.words};",

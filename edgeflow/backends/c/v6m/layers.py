@@ -83,12 +83,12 @@ class _Layer:
     ends: tuple[int, int]
 
     def constants(self, name: str, more: IntArray) -> Table:
-        """The table of each output's words; `more` (outputs,) goes into the addends."""
-        rows = [
-            (form.addend + extra, *form.words(self.levels))
-            for form, extra in zip(self.forms, more.tolist(), strict=True)
-        ]
-        return Table(f"{name}_constants", UINT32, np.array(rows, dtype=np.int64) % (1 << 32))
+        """The table of shared words, then of each output's; `more` (outputs,) goes into the addends."""
+        behind = [form.words(self.levels) for form in self.forms]
+        words = [*behind[0]] if self.levels.alike else []
+        for form, own, extra in zip(self.forms, behind, more.tolist(), strict=True):
+            words += [form.addend + extra, *(() if self.levels.alike else own)]
+        return Table(f"{name}_constants", UINT32, np.array(words, dtype=np.int64) % (1 << 32))
 
 
 def make_conv(
@@ -361,6 +361,7 @@ def _nothing(outputs: int) -> IntArray:
 
 
 def _finisher(context: Context, levels: Levels) -> Shared:
+    levels = replace(levels, alike=False)
     name = context.named("v6m_level", levels)
     return Shared(name, listing.finisher(name, levels), 0)
 

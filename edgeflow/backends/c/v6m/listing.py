@@ -21,6 +21,21 @@ def thumb(name: str, parameters: Sequence[str], assembly: Sequence[tuple[str, Li
     return function("defined(__thumb__)", name, parameters, [*statement, "    );"], [f"    {one}" for one in twin])
 
 
+def start_constants(levels: Levels, register: str, constants: int, common: int) -> Lines:
+    """Stores where the outputs' words begin, and the words that they share, at two places of the frame."""
+    if not levels.alike:
+        return [f"str {register}, [sp, #{constants}]"]
+    begin = [f"str {register}, [sp, #{common}]", f"adds {register}, #{4 * levels.common}"]
+    return [*begin, f"str {register}, [sp, #{constants}]"]
+
+
+def load_behind(levels: Levels, constants: int, common: int) -> tuple[Lines, Lines]:
+    """r7 = where the words behind an addend are; and, when they are loaded, where the next output's are."""
+    if levels.alike:
+        return [f"ldr r7, [sp, #{common}]"], []
+    return [f"ldr r7, [sp, #{constants}]"], [f"str r7, [sp, #{constants}]"]
+
+
 def finish(levels: Levels, place: int, delta: str) -> Lines:
     """r1 = the result of a = r0. Guess, then the rest's sign; a guess outside of the levels goes to `outside`.
 
@@ -52,6 +67,13 @@ def outside(levels: Levels, place: int) -> Lines:
     """The lowest or the highest level, and back."""
     highest = ["mvns r1, r1"] if levels.top == 255 else [f"movs r2, #{levels.top}", "bics r2, r2, r1", "movs r1, r2"]
     return [f"5{place}:", "asrs r1, r1, #31", *highest, f"b 6{place}b"]
+
+
+def twin_constants(levels: Levels) -> tuple[Lines, str]:
+    """C that makes c walk over the outputs' words, and what a finisher gets."""
+    if not levels.alike:
+        return ["const uint32_t *c = p->c;"], "c + 1"
+    return [f"const uint32_t *c = p->c + {levels.common};"], "p->c"
 
 
 def finisher(name: str, levels: Levels) -> str:

@@ -13,12 +13,14 @@ in units of 2**-fine of the sum, with up to 29 bits. A guess below 0 or not belo
 
 Not every staircase lies along a line. Where ties go away from zero, the steps to negative results are a little off;
 where ties go to even, the steps to odd ones. For guesses that a `Split` names, the rest has a `delta` more.
+
+Where all outputs have one scale, they share all constants but the addends: 4 bytes an output.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -40,6 +42,8 @@ _STEPS = np.unique([*range(-_NEAR, _NEAR + 1), *(side << power for power in rang
 _NEVER = 1 << 30
 """A rest that is not below 0, whatever the level."""
 _FREE = 1 << 60
+_SAME = 2.0**-12
+"""Levels whose widths differ by more, measured by the width, are not tried with one step."""
 
 
 @dataclass(frozen=True)
@@ -85,16 +89,29 @@ Split: TypeAlias = Below | Even
 
 @dataclass(frozen=True)
 class Levels:
-    """Results of a layer: 0 ... top, to each of which `offset` is added (modulo 256) when it is stored."""
+    """Results of a layer: 0 ... top, to each of which `offset` is added (modulo 256) when it is stored.
+
+    `alike`: the outputs differ in their addends alone.
+    """
 
     top: int
     offset: int
     split: Split | None = None
+    alike: bool = False
+
+    @property
+    def common(self) -> int:
+        """Constants that all outputs share: they lie ahead of the others."""
+        return self._behind if self.alike else 0
 
     @property
     def words(self) -> int:
         """Constants of an output, the addend among them."""
-        return 4 if self.split is None else 5
+        return 1 if self.alike else 1 + self._behind
+
+    @property
+    def _behind(self) -> int:
+        return 3 if self.split is None else 4
 
 
 @dataclass(frozen=True)
@@ -149,6 +166,9 @@ def refine(
         return None
     for split in _splits(requant, lo, hi):
         levels = Levels(hi - lo, lo % 256, split)
+        forms = _search(stairs, lo, levels)
+        if forms is not None:
+            return replace(levels, alike=True), forms
         forms = _forms(stairs, lo, levels)
         if forms is not None:
             return levels, forms
@@ -169,20 +189,47 @@ def _splits(requant: Requant, lo: int, hi: int) -> Iterator[Split | None]:
 def _forms(stairs: Sequence[Staircase], lo: int, levels: Levels) -> tuple[Refined, ...] | None:
     found: list[Refined] = []
     for one in stairs:
-        form = _search(one, lo, levels)
+        form = _search([one], lo, levels)
         if form is None:
             return None
-        found.append(form)
+        found += form
     return tuple(found)
 
 
-def _search(stairs: Staircase, lo: int, levels: Levels) -> Refined | None:
+@dataclass(frozen=True)
+class _Guess:
+    """What outputs share before their thresholds are looked at; `width` is a level's, in units of the sum."""
+
+    factor: int
+    shift: int
+    fine: int
+    width: float
+
+
+def _search(stairs: Sequence[Staircase], lo: int, levels: Levels) -> tuple[Refined, ...] | None:
+    """Forms that differ in their addends (and signs) alone."""
+    lines = [line_of(one.requant) for one in stairs if len(one.levels)]
+    if not lines:
+        return tuple(Refined(0, one.bottom - lo, 1, 0, 0, _NEVER, 0) for one in stairs)
+    widths = [2.0**bits / slope for slope, _, bits in lines]
+    if max(widths) - min(widths) > _SAME * min(widths):
+        return None
+    addends = [_addend(one, lo, widths[0]) for one in stairs]
+    ends = [abs(end + addend) for one, addend in zip(stairs, addends, strict=True) for end in (one.lo, one.hi)]
+    guess = _guess(widths[0], max(*ends, 1))
+    return None if guess is None else _fitted(stairs, lo, levels, addends, guess)
+
+
+def _addend(stairs: Staircase, lo: int, width: float) -> int:
+    """What makes the sum 0 the middle of level `lo`; with one level, of that level whatever the sum, which is 0."""
     if not len(stairs.levels):
-        return Refined(0, stairs.bottom - lo, 1, 0, 0, _NEVER, 0)
+        return round((stairs.bottom - lo) * width)
     slope, start, bits = line_of(stairs.requant)
-    width = 2.0**bits / slope
-    middle = round((start - (lo << bits) - (1 << bits >> 1)) / slope)
-    largest = max(abs(stairs.lo + middle), abs(stairs.hi + middle), 1)
+    return round((start - (lo << bits) - (1 << bits >> 1)) / slope)
+
+
+def _guess(width: float, largest: int) -> _Guess | None:
+    """The most exact factor whose product with sums up to `largest` fits a word."""
     for shift in range(31, -1, -1):
         factor = round(2.0**shift / width)
         if factor <= _MOST_FACTOR and factor * largest < _WORD:
@@ -191,16 +238,24 @@ def _search(stairs: Staircase, lo: int, levels: Levels) -> Refined | None:
         return None
     if factor < _LEAST_FACTOR and (1 << shift) != factor * width:
         return None
-    fine = min(max(_STEP_BITS - int(np.ceil(np.log2(width))), 0), _STEP_BITS)
-    return _fitted(stairs, lo, levels, (middle, factor, shift, fine, width))
+    return _Guess(factor, shift, min(max(_STEP_BITS - int(np.ceil(np.log2(width))), 0), _STEP_BITS), width)
 
 
-def _fitted(stairs: Staircase, lo: int, levels: Levels, guess: tuple[int, int, int, int, float]) -> Refined | None:
-    """Steps around the ideal one; every threshold bounds the base from both sides."""
-    middle, factor, shift, fine, width = guess
-    steps = (round(width * (1 << fine)) + _STEPS).astype(np.int64)
-    guesses = stairs.levels - lo - 1
-    at = ((stairs.thresholds + middle) << fine) - guesses * steps[:, None]
+def _fitted(
+    stairs: Sequence[Staircase], lo: int, levels: Levels, addends: Sequence[int], guess: _Guess
+) -> tuple[Refined, ...] | None:
+    """Steps around the ideal one; every threshold of every output bounds the base from both sides."""
+    fine = guess.fine
+    steps = (round(guess.width * (1 << fine)) + _STEPS).astype(np.int64)
+    guesses = np.concatenate([one.levels for one in stairs]) - lo - 1
+    own = np.concatenate([one.thresholds + addend for one, addend in zip(stairs, addends, strict=True)])
+    # Of the thresholds of a guess, the least and the largest are all that matters.
+    order = np.lexsort((own, guesses))
+    guesses, own = guesses[order], own[order]
+    new = guesses[1:] != guesses[:-1]
+    kept = np.append(True, new) | np.append(new, True)
+    guesses, own = guesses[kept], own[kept]
+    at = (own << fine) - guesses * steps[:, None]
     split = np.zeros(len(guesses), dtype=np.bool_) if levels.split is None else levels.split.holds(guesses)
     bases = [_bases(at[:, part], fine) for part in (~split, split)]
     possible = np.logical_and(*(most >= least for least, most in bases))
@@ -209,11 +264,20 @@ def _fitted(stairs: Staircase, lo: int, levels: Levels, guess: tuple[int, int, i
         return None
     place = int(np.where(possible, room, -1).argmax())
     base, other = ((int(least[place]) + int(most[place])) >> 1 for least, most in bases)
-    sign, delta = 1 if stairs.rising else -1, other - base
+    delta = other - base
     if split.all() or not split.any():
         base, delta = (other, 0) if split.all() else (base, 0)
-    form = Refined(sign, middle, factor, shift, int(steps[place]), base, fine, delta)
-    return form if _equal(stairs, form, lo, levels) else None
+    forms = tuple(
+        Refined(_sign(one), addend, guess.factor, guess.shift, int(steps[place]), base, fine, delta)
+        for one, addend in zip(stairs, addends, strict=True)
+    )
+    return forms if all(_equal(one, form, lo, levels) for one, form in zip(stairs, forms, strict=True)) else None
+
+
+def _sign(stairs: Staircase) -> int:
+    if not len(stairs.levels):
+        return 0
+    return 1 if stairs.rising else -1
 
 
 def _bases(at: IntArray, fine: int) -> tuple[IntArray, IntArray]:
@@ -230,6 +294,9 @@ def _equal(stairs: Staircase, form: Refined, lo: int, levels: Levels) -> bool:
     guesses = np.arange(levels.top + 1, dtype=np.int64)
     first = -((-guesses << form.shift) // form.factor) - form.addend
     inside = first[(first > stairs.lo) & (first <= stairs.hi)]
+    if form.sign == 0:
+        values = form.evaluate(np.zeros(1, dtype=np.int64), levels)
+        return values is not None and int(values[0]) == stairs.bottom - lo
     own = stairs.probes[0] if stairs.rising else -stairs.probes[0]
     sums = np.unique(np.concatenate([own, inside, inside - 1]))
     values = form.evaluate(sums, levels)

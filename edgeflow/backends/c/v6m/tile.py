@@ -28,8 +28,8 @@ BLOCK = 8
 _TOGETHER = (8, 4, 2)
 """Products that may be summed in half a word."""
 HALF = 1 << 15
-_X, _W, _C, _Y, _DISTANCE, _LEFT, _SIZE, _END, _BIAS, _DELTA = range(0, 40, 4)
-_FRAME = 40
+_X, _W, _C, _Y, _DISTANCE, _LEFT, _SIZE, _END, _BIAS, _DELTA, _COMMON = range(0, 44, 4)
+_FRAME = 44
 PRODUCT = """/* Weights, constants of each output, outputs, and bytes of a block of 8 outputs' weights. */
 typedef struct {
     const void *w;
@@ -100,7 +100,7 @@ def source(name: str, finisher: str, tile: Tile) -> str:
     """The C text of the function."""
     parameters = ["const uint32_t *x", "const v6m_product_t *p", "uint8_t *y", "uint32_t distance"]
     assembly = [
-        ("frame: x, w - x, constants, y, distance, outputs left, size of a block, end of x", _enter()),
+        ("frame: x, w - x, constants, y, distance, outputs left, size of a block, end of x", _enter(tile)),
         ("an output: its addend starts the sums", _start(tile)),
         ("products of some values, then their halves", _loop(tile)),
         ("results", _finish(tile)),
@@ -111,7 +111,7 @@ def source(name: str, finisher: str, tile: Tile) -> str:
     return listing.thumb(name, parameters, assembly, _twin(tile, finisher))
 
 
-def _enter() -> Lines:
+def _enter(tile: Tile) -> Lines:
     return [
         *listing.SAVE,
         f"sub sp, #{_FRAME}",
@@ -120,7 +120,7 @@ def _enter() -> Lines:
         *_first_column(),
         f"str r0, [sp, #{_X}]",
         f"str r4, [sp, #{_W}]",
-        f"str r5, [sp, #{_C}]",
+        *listing.start_constants(tile.levels, "r5", _C, _COMMON),
         f"str r2, [sp, #{_Y}]",
         f"str r3, [sp, #{_DISTANCE}]",
         f"str r6, [sp, #{_LEFT}]",
@@ -177,13 +177,14 @@ def _loop(tile: Tile) -> Lines:
 
 def _finish(tile: Tile) -> Lines:
     split = tile.levels.split is not None
+    behind, passed = listing.load_behind(tile.levels, _C, _COMMON)
     lines = [
-        f"ldr r7, [sp, #{_C}]",
+        *behind,
         "ldmia r7!, {r0, r1, r4}",
         "mov r12, r0",
         "mov lr, r1",
         *(["ldmia r7!, {r0}", f"str r0, [sp, #{_DELTA}]"] if split else []),
-        f"str r7, [sp, #{_C}]",
+        *passed,
         "lsrs r3, r4, #16",
         "lsrs r5, r4, #8",
         f"ldr r6, [sp, #{_Y}]",
@@ -219,8 +220,9 @@ def _next() -> Lines:
 
 def _twin(tile: Tile, finisher: str) -> Lines:
     pairs, words = tile.positions // 2, tile.levels.words
+    start, behind = listing.twin_constants(tile.levels)
     return [
-        "const uint32_t *c = p->c;",
+        *start,
         f"const int8_t *w = (const int8_t *)p->w + (0u - p->outputs) % {BLOCK}u;",
         "for (uint32_t left = p->outputs; left != 0;) {",
         f"    for (uint32_t pair = 0; pair < {pairs}u; pair++) {{",
@@ -236,8 +238,8 @@ def _twin(tile: Tile, finisher: str) -> Lines:
         "            low += t & 0xffffu;",
         "            high += t >> 16;",
         "        }",
-        f"        y[2 * pair * distance] = {finisher}(low, c + 1);",
-        f"        y[(2 * pair + 1) * distance] = {finisher}(high, c + 1);",
+        f"        y[2 * pair * distance] = {finisher}(low, {behind});",
+        f"        y[(2 * pair + 1) * distance] = {finisher}(high, {behind});",
         "    }",
         f"    c += {words};",
         "    y++;",

@@ -20,7 +20,7 @@ from edgeflow.ir.types import IntArray
 
 EXCESS = 128
 _CHUNKS = (4, 2, 1)
-_X, _C, _Y, _EXCESS, _LEFT, _SIZE, _COUNT, _DELTA, _SUMS = range(0, 36, 4)
+_X, _C, _Y, _EXCESS, _LEFT, _SIZE, _COUNT, _DELTA, _COMMON, _SUMS = range(0, 40, 4)
 _FRAME = _SUMS + 4 * BLOCK
 
 
@@ -48,7 +48,7 @@ def source(name: str, finisher: str, vector: Vector) -> str:
     """The C text of the function."""
     parameters = ["const uint8_t *x", "const v6m_product_t *p", "uint8_t *y", "uint32_t excess"]
     assembly = [
-        ("frame: x, constants, y, excess, outputs left, values, outputs of a block, delta, sums", _enter()),
+        ("frame: x, constants, y, excess, outputs left, values, outputs of a block, delta, sums", _enter(vector)),
         ("a block: its sums in r4-r11", _start()),
         ("a value times eight weights", _loop(vector)),
         ("results", _finish(vector)),
@@ -57,13 +57,13 @@ def source(name: str, finisher: str, vector: Vector) -> str:
     return listing.thumb(name, parameters, assembly, _twin(vector, finisher))
 
 
-def _enter() -> Lines:
+def _enter(vector: Vector) -> Lines:
     return [
         *listing.SAVE,
         f"sub sp, #{_FRAME}",
         "ldmia r1!, {r4-r7}",
         f"str r0, [sp, #{_X}]",
-        f"str r5, [sp, #{_C}]",
+        *listing.start_constants(vector.levels, "r5", _C, _COMMON),
         f"str r2, [sp, #{_Y}]",
         f"str r3, [sp, #{_EXCESS}]",
         f"str r6, [sp, #{_LEFT}]",
@@ -105,6 +105,11 @@ def _loop(vector: Vector) -> Lines:
 def _finish(vector: Vector) -> Lines:
     """The last sums of the block are the ones that count; r7 walks over them, r6 over y."""
     split = vector.levels.split is not None
+    one = ["ldmia r5!, {r0, r1, r2, r4}"]
+    passed = [f"str r5, [sp, #{_C}]"]
+    if vector.levels.alike:
+        one = ["ldmia r5!, {r0}", *passed, f"ldr r5, [sp, #{_COMMON}]", "ldmia r5!, {r1, r2, r4}"]
+        passed = []
     return [
         "mov r0, r8",
         "mov r1, r9",
@@ -126,11 +131,11 @@ def _finish(vector: Vector) -> Lines:
         f"ldr r6, [sp, #{_Y}]",
         "3:",
         f"ldr r5, [sp, #{_C}]",
-        "ldmia r5!, {r0, r1, r2, r4}",
+        *one,
         "mov r12, r1",
         "mov lr, r2",
         *(["ldmia r5!, {r1}", f"str r1, [sp, #{_DELTA}]"] if split else []),
-        f"str r5, [sp, #{_C}]",
+        *passed,
         "lsrs r3, r4, #16",
         "lsrs r5, r4, #8",
         "ldmia r7!, {r1}",
@@ -160,15 +165,16 @@ def _finish(vector: Vector) -> Lines:
 
 def _twin(vector: Vector, finisher: str) -> Lines:
     value = "(uint32_t)(int8_t)x[k]" if vector.signed else "x[k]"
+    start, behind = listing.twin_constants(vector.levels)
     return [
         f"const uint8_t *w = (const uint8_t *)p->w + (0u - p->outputs) % {BLOCK}u;",
-        "const uint32_t *c = p->c;",
+        *start,
         "for (uint32_t left = p->outputs; left != 0;) {",
         "    uint32_t a = c[0] - excess;",
         f"    for (uint32_t k = 0; k < p->size / {BLOCK}u; k++) {{",
         f"        a += {value} * w[{BLOCK} * k];",
         "    }",
-        f"    *y++ = {finisher}(a, c + 1);",
+        f"    *y++ = {finisher}(a, {behind});",
         f"    c += {vector.levels.words};",
         "    w++;",
         "    left--;",

@@ -16,14 +16,18 @@ from tests.backends.c.dsp.bare import Call, on_host, under_qemu
 from tests.conftest import NeedTool
 
 LEVELS = Levels(200, 128, Below(90))
+ALIKE = Levels(200, 128, Below(90), alike=True)
 SOURCES = {
     "tile": tile.source("product", "level", Tile(4, LEVELS, 8, 2)),
     "small tile": tile.source("product", "level", Tile(2, LEVELS, 4, 4)),
     "vector": vector.source("product", "level", Vector(LEVELS, True, 4)),
     "depthwise": depthwise.source("product", "level", Depthwise(3, 3, 5, False, LEVELS)),
     "depthwise row": depthwise.source("product", "level", Depthwise(3, 3, 5, False, LEVELS, Row(5, 1, 1, 1))),
+    "tile, outputs alike": tile.source("product", "level", Tile(4, ALIKE, 8, 2)),
+    "vector, outputs alike": vector.source("product", "level", Vector(ALIKE, True, 4)),
+    "depthwise, outputs alike": depthwise.source("product", "level", Depthwise(3, 3, 5, False, ALIKE)),
 }
-STEPS = {"vector": 3}
+STEPS = {"vector": 3, "vector, outputs alike": 3}
 """The last argument, where it is not the number of outputs."""
 ROWS = ["const uint8_t *const rows[3] = {0, (const uint8_t *)x, (const uint8_t *)x + 50};"]
 
@@ -36,7 +40,10 @@ def test_interrupts_and_callers_do_not_notice(name: str, tmp_path: Path, need_to
     rng = np.random.default_rng(1)
     arrays = {key: rng.integers(0, 1 << 32, 400, dtype=np.uint32) for key in ("x", "w")}
     rows = [[40_000 * n, 3 << 20, 5 << 20, 700 << 16 | 8 << 8 | 12, 77] for n in range(-4, 6)]
-    arrays["c"] = (np.array(rows).reshape(-1) % (1 << 32)).astype(np.uint32)
+    words = (
+        [*rows[0][1:], *(row[0] for row in rows)] if name.endswith("alike") else [one for row in rows for one in row]
+    )
+    arrays["c"] = (np.array(words) % (1 << 32)).astype(np.uint32)
     statements = [
         "const v6m_product_t p = {w, c, 10u, 64u};",
         *(ROWS if name == "depthwise row" else ()),

@@ -82,6 +82,42 @@ def test_the_weights_of_an_output_that_falls_are_negated() -> None:
     assert [form.sign for form in forms] == [1, -1]
 
 
+@pytest.mark.parametrize("name", [name for name in FORMS if not name.startswith("never")])
+def test_outputs_of_one_scale_differ_in_their_addends_alone(name: str) -> None:
+    rng = np.random.default_rng(2)
+    weights, bias = frozen_array(rng.integers(-127, 128, (9, 11))), frozen_array(rng.integers(-2000, 2000, 9))
+    levels, forms = found(FORMS[name], weights, bias, (0, 255))
+    assert levels.alike
+    assert levels.words == 1
+    assert levels.common == len(forms[0].words(levels))
+    assert {form.words(levels) for form in forms} == {forms[0].words(levels)}
+    for row, one, form in zip(weights, bias, forms, strict=True):
+        ends = row[:, None] * np.array([0, 255])
+        sums = np.arange(ends.min(axis=1).sum(), ends.max(axis=1).sum() + 1)
+        values = form.evaluate(sums * form.sign, levels)
+        assert values is not None
+        np.testing.assert_array_equal((values + levels.offset) % 256, FORMS[name].evaluate((sums + one,), ()) % 256)
+
+
+def test_outputs_of_several_scales_have_constants_of_their_own() -> None:
+    weights, bias = frozen_array([[90, 90], [90, 90]]), frozen_array([0, 0])
+    levels, forms = found(requant([2, 3], (9, HALF_UP)), weights, bias, (0, 255))
+    assert not levels.alike
+    assert (levels.common, levels.words) == (0, 4)
+    assert forms[0].step > forms[1].step
+
+
+def test_an_output_of_one_value_is_like_the_others() -> None:
+    weights, bias = frozen_array([[90, 90], [90, 90], [1, 1]]), frozen_array([0, 99, 5000])
+    one = requant(1, (8, HALF_UP), hi=127)
+    levels, forms = found(one, weights, bias, (0, 255))
+    assert [form.sign for form in forms] == [1, 1, 1]
+    levels, forms = found(one, weights, frozen_array([0, 99, 60_000]), (0, 255))
+    assert levels.alike
+    assert forms[2].sign == 0
+    assert forms[2].evaluate(np.array([0]), levels) == 127
+
+
 @pytest.mark.parametrize(
     ("name", "split"),
     [("relu", None), ("zero point", Below(139)), ("zero point, unsigned", Below(142)), ("ties to even", Even())],
