@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeflow.backends.c.ctypes import UINT32, Table
+from edgeflow.backends.c.dsp.byte_words import split_bytes
 from edgeflow.backends.c.dsp.dense_forms import nested_finish, nests, pack_groups, shifted, whole_finish
 from edgeflow.backends.c.dsp.dense_layer import DenseLayer, Made, padded
 from edgeflow.backends.c.dsp.dense_sparse import make_sparse
@@ -20,7 +21,7 @@ from edgeflow.backends.c.dsp.packed_choice import tile_packing
 from edgeflow.backends.c.dsp.packing import Packing
 from edgeflow.backends.c.dsp.request import tile_bytes
 from edgeflow.backends.c.dsp.spread import QUICK, four_source, spread_name, spread_source
-from edgeflow.backends.c.dsp.tile import Tile, calls, source, split
+from edgeflow.backends.c.dsp.tile import MOST_WORDS, Tile, calls, source, split
 from edgeflow.backends.c.dsp.tile_epilogue import Epilogue
 from edgeflow.backends.c.dsp.tile_weights import ConstantsOf, PackWords, nest, order, pack
 from edgeflow.backends.c.flow import Reuse
@@ -35,10 +36,11 @@ _WORTH_OUTPUTS, _WORTH_PRODUCTS = 16, 4096
 _WORTH_SUMS = 512
 """The same for sums that are stored as they are, where other layers seldom share the code."""
 _ROOM = 1.25
-"""Spreading may need so many times the RAM of the layer that needs most without it: it saves a tenth of the time."""
+"""Spreading may need so many times the RAM that the model needs without it: it saves a tenth of the time."""
 _SPARSE_ROOM = 2.5
-"""The same where few weights are left, which saves half of the time and two thirds of the flash, or where weights are
-packed, which saves half of the flash."""
+"""The same where few weights are left, which saves half of the time and two thirds of the flash."""
+_PACKED_ROOM = 1.0
+"""The same where weights are packed: functions that read bytes take half of the flash too, and a sixth more time."""
 _UNROLLS = (4, 2, 1)
 
 
@@ -77,10 +79,11 @@ def make_dense(
         return None
     signed = inputs[0].ctype.name == "int8_t"
     layer = DenseLayer(name, context, signed, op.weight.T, op.bias, requant, ends_of(node, context), y.ctype.size)
-    small = _room(node, context) <= _SPARSE_ROOM
-    made = make_sparse(layer, room=small)
-    if made is None and (small or context.optimize is Optimize.SIZE):
+    made = make_sparse(layer, room=_room(node, context) <= _SPARSE_ROOM)
+    if made is None and _room(node, context) <= _PACKED_ROOM:
         made = _spread(layer, context.packings)
+    if made is None:
+        made = _packed(layer)
     if made is None and _room(node, context) <= _ROOM and _any_worth(context):
         made = _spread(layer)
     made = made or _direct(layer)
@@ -125,7 +128,11 @@ def _any_worth(context: Context) -> bool:
 
 def _nodes(context: Context) -> list[Node]:
     """All fully connected layers."""
-    return [step.node for step in context.lowered.steps if step.node and isinstance(step.node.op, Dense)]
+    return [step.node for step in _dense_steps(context) if step.node]
+
+
+def _dense_steps(context: Context) -> list[Step]:
+    return [step for step in context.lowered.steps if step.node and isinstance(step.node.op, Dense)]
 
 
 def _worth(node: Node) -> bool:
@@ -134,14 +141,21 @@ def _worth(node: Node) -> bool:
 
 
 def _room(node: Node, context: Context) -> float:
-    """The RAM that a layer takes with its input spread, as a part of what the layer that needs most takes without."""
-    buffers = context.lowered.buffer
-    needs = [
-        sum(one.size for one in {buffers(name).tensor: buffers(name) for name in (*step.reads, step.result)}.values())
-        for step in context.lowered.steps
-    ]
+    """The RAM that a layer takes with its input spread, as a part of what the model takes without."""
     values = cast(Dense, node.op).weight.shape[0]
-    return (max(buffers(node.inputs[0]).size, node.type.size) + 2 * values) / max(needs)
+    spread = max(context.lowered.buffer(node.inputs[0]).size, node.type.size) + 2 * values
+    return spread / _held(context)
+
+
+def _held(context: Context) -> int:
+    """Bytes that a model holds at once: where speed is the aim, all tensors of the layer with the largest; else what it
+    holds even if all other layers stream rows: the tensors of a fully connected layer, or the inputs, or the outputs.
+    """
+    lowered = context.lowered
+    steps = lowered.steps if context.optimize is Optimize.SPEED else _dense_steps(context)
+    layers = [{lowered.buffer(name).tensor for name in (*step.reads, step.result)} for step in steps]
+    layers += [{one.tensor for one in lowered.buffers.values() if one.place == place} for place in ("input", "output")]
+    return max(sum(lowered.buffers[name].size for name in names) for names in layers)
 
 
 def _spread(layer: DenseLayer, packings: Collection[Packing] | None = None) -> Made | None:
@@ -171,6 +185,30 @@ def _spread(layer: DenseLayer, packings: Collection[Packing] | None = None) -> M
     shared = Shared(tile.name, source(tile), tile_bytes(tile))
     size = chunk * chunks
     return Made(statements, words, (*spreader, shared), size, size, spread_name(layer.signed), packing=packing)
+
+
+def _packed(layer: DenseLayer) -> Made | None:
+    """A tile product of packed weights that spreads the bytes of its one position itself; None where none is packed.
+
+    The scratch holds a copy of the bytes where they do not make up whole chunks.
+    """
+    outputs, values = layer.weights.shape
+    chunk, chunks = split_bytes(values, MOST_WORDS)
+    packing = tile_packing(layer.weights, chunk, chunks, layer.context.packings)
+    together = 2 if outputs >= 4 else 1
+    found = nested_finish(layer, together) if packing else None
+    if packing is None or found is None:
+        return None
+    epilogue, constants = found
+    tile = Tile("", 1, 1, epilogue, chunk, chunks, together, outputs == 1, packing, layer.signed)
+    tile = replace(tile, name=layer.context.named(f"tile_bytes_{2 * together}", tile))
+    size = 2 * chunk * chunks
+    copied = size // 4 if size > values else 0
+    arguments = (f"(const uint8_t *){'scratch' if copied else 'x'}", layer.table, f"({epilogue.ctype} *)y")
+    packer: PackWords = partial(packing.pack_chunks, chunk=chunk)
+    words = pack(layer.weights, padded(values, size), constants, together, packer)
+    shared = Shared(tile.name, source(tile), tile_bytes(tile))
+    return Made(tuple(calls(tile, outputs, arguments)), words, (shared,), copied, packing=packing)
 
 
 def _chunks(context: Context, chunk: int) -> set[int]:

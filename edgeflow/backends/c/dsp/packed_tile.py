@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from edgeflow.backends.c.dsp.byte_words import LoadWords, load_words
 from edgeflow.backends.c.dsp.packing import Lines, Packing
 
 FRAME = 56
@@ -28,7 +29,9 @@ def room(packing: Packing | None, positions: int) -> int:
     return 8 * positions if packing and packing.low else 0
 
 
-def corrections(packing: Packing, positions: int, words: int, order: Sequence[int]) -> Lines:
+def corrections(
+    packing: Packing, positions: int, words: int, order: Sequence[int], load: LoadWords = load_words
+) -> Lines:
     """Computes -low * sum(x) of every position, and 257 times that, and stores them in an order: 2 * position, or one
     more for the second. Afterwards r0 and r1 are x and w again.
     """
@@ -38,8 +41,7 @@ def corrections(packing: Packing, positions: int, words: int, order: Sequence[in
     loads = math.gcd(words // each, _FEW)
     registers = [f"r{1 + number}" for number in range(each * positions)]
     sums = [f"r{_FIRST + position}" for position in range(positions)]
-    load = f"ldmia r0!, {{{', '.join(registers)}}}" if len(registers) > 1 else f"ldr {registers[0]}, [r0], #4"
-    body = [load]
+    body = load(registers)
     for number, register in enumerate(registers):
         body.append(f"smlad {sums[number % positions]}, {register}, {_ONES}, {sums[number % positions]}")
     shift = (-packing.low).bit_length() - 1
@@ -86,7 +88,7 @@ def banked(packing: Packing, chunk: int, x: tuple[str, ...], code: str, multiply
             unpacked = packing.unpack(
                 number, lambda word, register: ([f"vmov {register}, {bank(word)}"], register), code, x[-1]
             )
-            lines += [*unpacked, _load("r0", x), *multiply(x, (code,))]
+            lines += [*unpacked, *load_words(x), *multiply(x, (code,))]
         return lines
 
     whole, rest = divmod(chunk, packing.period)
@@ -106,6 +108,7 @@ class Loaded:
 
     x: words of all positions, as many as fit. codes: one for each pair. spare: for what unpacking needs, and for the
     packed words of a period where they have room.
+    load: how words of x come.
     """
 
     packing: Packing
@@ -113,6 +116,7 @@ class Loaded:
     x: tuple[str, ...]
     codes: tuple[str, ...]
     spare: tuple[str, ...]
+    load: LoadWords = load_words
 
     @property
     def x_words(self) -> int:
@@ -150,20 +154,20 @@ class Loaded:
                     return [f"ldr {register}, [r1, #{4 * (pairs * (first + packed) + pair)}]"], register
 
                 lines += self.packing.unpack(word % period, fetch, code, (self.x[-1], *self.spare)[-1])
-            lines += [_load("r0", load)] if load else []
+            lines += self.load(load) if load else []
             lines += multiply(self.x[self.positions * at : self.positions * (at + 1)], self.codes)
         moved = 4 * pairs * self.packing.packed(words)
         return [*lines, f"add r1, r1, #{moved}"] if words and not self.held else lines
 
 
-def twin_corrections(packing: Packing, words: str) -> Lines:
-    """C that takes the corrections of position p from t and b."""
+def twin_corrections(packing: Packing, words: str, word: str) -> Lines:
+    """C that takes the corrections of position p from t and b. `word`: the expression of word k of its x."""
     if not packing.low:
         return []
     return [
         "uint32_t correction = 0;",
         f"for (uint32_t k = 0; k < {words}; k++) {{",
-        "    const uint32_t u = x[POSITIONS * k + p];",
+        f"    const uint32_t u = {word};",
         f"    correction += {-packing.low}u * (uint32_t)((int16_t)u + (int16_t)(u >> 16));",
         "}",
         "t -= 257u * correction;",

@@ -16,5 +16,6 @@ def tile_bytes(tile: Tile) -> int:
     """About the bytes of code of a tile function: its written-out words, and 12 instructions a result."""
     loads = 1.4 if tile.needs_bank else 0.75
     loads += 2 if tile.packing else 0
+    loads += 1.25 if tile.signed is not None else 0
     each = tile.together * (2 * tile.positions + 1) + loads
     return round(4 * each * tile.chunk) + 48 * tile.positions * tile.together

@@ -19,6 +19,7 @@ from functools import partial
 
 from edgeflow.backends.c.assembly import function
 from edgeflow.backends.c.dsp import packed_tile
+from edgeflow.backends.c.dsp.byte_words import LoadWords, load_bytes, load_words, twin_word
 from edgeflow.backends.c.dsp.packed_tile import Loaded
 from edgeflow.backends.c.dsp.packing import Packing
 from edgeflow.backends.c.dsp.tile_epilogue import SCALES, Epilogue, Lines
@@ -67,6 +68,8 @@ class Tile:
     written out; `chunks` None makes their number the caller's: the fifth argument `words`, a multiple of `chunk`.
     `together` is the number of output pairs in a group. `single`: the layer has one output alone, so that a group
     writes only its first. `packing`: the weights come as codes, a chunk as whole periods; not with `chunks` None.
+    `signed`: x are bytes of one position, signed or not, which a function of packed weights spreads itself, chunks of
+    an even number of words; None: x are words.
     """
 
     name: str
@@ -78,10 +81,13 @@ class Tile:
     together: int = 1
     single: bool = False
     packing: Packing | None = None
+    signed: bool | None = None
 
     def __post_init__(self) -> None:
         if (self.positions, self.together) not in _FORMS or not 1 <= self.chunk <= MOST_WORDS:
             raise ValueError(f"no tile has {self.positions} positions, {self.together} pairs, {self.chunk} words")
+        if self.signed is not None and (self.positions != 1 or self.packing is None or self.chunk % 2):
+            raise ValueError(f"no tile spreads {self.positions} positions of {self.chunk} words")
         if self.single and self.together != 1:
             raise ValueError("a single output has no second pair")
         if (self.positions - 1) * self.distance * self.epilogue.size > STORE_REACH:
@@ -91,6 +97,16 @@ class Tile:
     def needs_bank(self) -> bool:
         """Whether the assembly wants a floating-point unit, switched on, besides the DSP instructions."""
         return self.form.bank
+
+    @property
+    def load(self) -> LoadWords:
+        """How its packed weights' words of x come."""
+        return load_words if self.signed is None else load_bytes(self.signed)
+
+    @property
+    def word(self) -> str:
+        """The C expression of word k of position p."""
+        return "x[POSITIONS * k + p]" if self.signed is None else twin_word(self.signed)
 
     @property
     def form(self) -> _Form:
@@ -152,7 +168,13 @@ def calls(tile: Tile, outputs: int, arguments: tuple[str, str, str], words: int 
 
 def _parameters(tile: Tile) -> list[str]:
     words = ["uint32_t words"] if tile.chunks is None else []
-    return ["const uint32_t *x", "const uint32_t *w", f"{tile.epilogue.ctype} *y", "uint32_t groups", *words]
+    return [
+        "const uint32_t *x" if tile.signed is None else "const uint8_t *x",
+        "const uint32_t *w",
+        f"{tile.epilogue.ctype} *y",
+        "uint32_t groups",
+        *words,
+    ]
 
 
 def _block(comment: str, lines: Lines) -> Lines:
@@ -182,7 +204,7 @@ def _end(tile: Tile) -> Lines:
     """r12 = behind the last word of x, where a loop has to find it."""
     if tile.chunks is None:
         return ["ldr r12, [sp]", f"add r12, r0, r12, lsl #{tile.positions.bit_length() + 1}"]
-    size = 4 * tile.positions * tile.chunk * tile.chunks
+    size = (4 if tile.signed is None else 2) * tile.positions * tile.chunk * tile.chunks
     if tile.chunks == 1:
         return []
     high = [f"movt r12, #{size >> 16}"] if size >> 16 else []
@@ -193,7 +215,7 @@ def _corrections(tile: Tile) -> Lines:
     if not tile.packing or tile.chunks is None:
         return []
     words, order = tile.chunk * tile.chunks, packed_tile.order(_rows(tile), _spare(tile))
-    return packed_tile.corrections(tile.packing, tile.positions, words, [which for _, which in order])
+    return packed_tile.corrections(tile.packing, tile.positions, words, [which for _, which in order], tile.load)
 
 
 def _spare(tile: Tile) -> tuple[str, str]:
@@ -259,7 +281,7 @@ def _loaded(tile: Tile) -> Lines:
     """All words of a chunk; equal stretches are written once."""
     if tile.packing:
         form, together = tile.form, tile.together
-        loop = Loaded(tile.packing, tile.positions, form.x, form.w[:together], form.w[together:])
+        loop = Loaded(tile.packing, tile.positions, form.x, form.w[:together], form.w[together:], tile.load)
         return loop.chunk(tile.chunk, partial(_multiply, tile))
     x, w = len(tile.form.x) // tile.positions, len(tile.form.w) // tile.together
     period = max(x, w)
@@ -399,9 +421,9 @@ def _weights(tile: Tile, bound: str) -> Lines:
         ]
     at = packed_tile.twin_place(tile.packing, tile.chunk)
     return [
-        *packed_tile.twin_corrections(tile.packing, bound),
+        *packed_tile.twin_corrections(tile.packing, bound, tile.word),
         f"for (uint32_t k = 0; k < {bound}; k++) {{",
-        f"    const uint32_t u = x[POSITIONS * k + p], *const packed = w + {first} + PAIRS * ({at}) + pair;",
+        f"    const uint32_t u = {tile.word}, *const packed = w + {first} + PAIRS * ({at}) + pair;",
         *(f"    {line}" for line in packed_tile.twin_codes(tile.packing, tile.chunk)),
     ]
 
