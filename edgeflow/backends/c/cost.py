@@ -79,8 +79,8 @@ class CoreCost:
 @dataclass(frozen=True)
 class DspCost:
     """Instructions of the DSP layers: for each multiplication of a tile product of positions, of a vector spread
-    before, of a vector's bytes; for each value of a vector that is spread to 16 bits, for each position and each of
-    its values that are gathered, for each run of values where a position has more, and more so where it may lie
+    before, of a vector's bytes; for each value of a vector that is spread to 16 bits, once or in the product itself
+    for each group of its outputs; for each position and each of its values that are gathered, for each run of values where a position has more, and more so where it may lie
     beside the input; for each value of a run that is copied, for each row that is copied with its padding, and each
     byte of it; for each position of a row that is gathered, each run and each value of it, and each part of a row
     that is copied with its padding; for what surrounds each call of a depthwise function, for each result of a
@@ -94,6 +94,7 @@ class DspCost:
     per_spread_product: float = 0.85
     per_dense_product: float = 0.98
     per_spread: float = 1.5
+    per_byte_spread: float = 0.65
     per_position: float = 18.0
     per_gathered: float = 1.0
     per_run: float = 11.0

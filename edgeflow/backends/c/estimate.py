@@ -196,9 +196,10 @@ def _dsp(kernel: TileKernel | DepthwiseKernel | DspDenseKernel) -> float:
     if isinstance(kernel, DspDenseKernel):
         if kernel.work is not None:
             return float(kernel.rows * kernel.work)
-        each = DSP.per_spread_product if kernel.spread else DSP.per_dense_product
+        each = DSP.per_spread_product if kernel.spread or kernel.packing else DSP.per_dense_product
         made = results * (DSP.per_product_result + each * kernel.values)
         made += _unpacked(kernel, kernel.packing, kernel.rows, 1)
+        made += _spread_again(kernel, each) if kernel.packing and not kernel.spread else 0.0
         return made + kernel.rows * DSP.per_spread * (kernel.values if kernel.scratch else 0)
     if isinstance(kernel, DepthwiseKernel):
         assert kernel.by_rows is not None
@@ -208,6 +209,18 @@ def _dsp(kernel: TileKernel | DepthwiseKernel | DspDenseKernel) -> float:
     made = positions * kernel.outputs * (DSP.per_product_result + DSP.per_product * kernel.values)
     made += _unpacked(kernel, kernel.product.packing, positions, DSP.positions)
     return made + positions * _gathered(kernel, kernel.geometry) + _padded(kernel, kernel.geometry)
+
+
+def _spread_again(kernel: DspDenseKernel, each: float) -> float:
+    """Instructions of packed weights' functions that spread bytes for every group of outputs and for the sum of x, and
+    that make whole groups, the last of which reaches back.
+    """
+    assert kernel.packing is not None
+    group = 4 if kernel.outputs >= 4 else 2
+    groups = math.ceil(kernel.outputs / group)
+    again = groups * group - kernel.outputs
+    unpacking = (kernel.packing.instructions - 1) / 4
+    return kernel.rows * kernel.values * (DSP.per_byte_spread * (groups + 1) + again * (each + unpacking))
 
 
 def _positions(kernel: TileKernel) -> int:
