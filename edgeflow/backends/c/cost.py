@@ -79,13 +79,13 @@ class CoreCost:
 @dataclass(frozen=True)
 class DspCost:
     """Instructions of the DSP layers: for each multiplication of a tile product of positions, of a vector spread
-    before, of a vector's bytes; for each value of a vector that is spread to 16 bits, once or in the product itself
-    for each group of its outputs; for each position and each of its values that are gathered, for each run of values where a position has more, and more so where it may lie
-    beside the input; for each value of a run that is copied, for each row that is copied with its padding, and each
-    byte of it; for each position of a row that is gathered, each run and each value of it, and each part of a row
-    that is copied with its padding; for what surrounds each call of a depthwise function, for each result of a
-    product, and for each value whose sum packed weights need. `positions`: of a tile that computes with packed
-    weights, on average.
+    before, of a vector's bytes; for each value of a vector that is spread to 16 bits, once or in the product itself for
+    each group of its outputs; for each position and each of its values that are gathered, for each run of values where
+    a position has more, and more so where it may lie beside the input; for each value of a run that is copied, for each
+    row that is copied with its padding, and each byte of it; for each position of a row that is gathered, each run and
+    each value of it, and each part of a row that is copied with its padding; for what surrounds each call of a
+    depthwise function, for each result of a product, and for each value whose sum packed weights need. `positions`: of
+    a tile that computes with packed weights, on average.
 
     Fitted to what `make bench-mcu` counts under QEMU; `stack` in bytes, more where there are convolutions.
     """
