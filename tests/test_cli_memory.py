@@ -16,9 +16,11 @@ def test_check_of_a_board_that_is_too_small_says_no_and_names_the_layer(
     assert answer.code == 1
     assert "DOES NOT FIT   RAM is " in answer.out
     assert "layers that cost most" in answer.out
-    assert re.search(r"'conv1' +RAM +1 KiB   image 24 B \+ .* \+ scratch 116 B alive together", answer.out)
-    assert re.search(r"'pool1' +RAM +1 KiB   conv1_act 512 B \+ pool1 512 B alive together", answer.out)
-    assert re.search(r"halve the channels of 'conv1' +RAM 1.3 KiB +train to know", answer.out)
+    assert re.search(r"'conv1' +RAM +1 KiB   image 40 B \+ .* \+ scratch 116 B alive together", answer.out)
+    assert re.search(
+        r"'pool1' +RAM +1 KiB   image 24 B \+ conv1_act 512 B \+ pool1 384 B \+ .* alive together", answer.out
+    )
+    assert re.search(r"halve the channels of 'conv1' +RAM 1.4 KiB +train to know", answer.out)
     assert "a larger board: stm32f103c8" in answer.out
     found = edgeflow("check", student, "--board", board, "--json")
     assert (found.code, found.json["fits"], found.json["certain"]) == (1, False, True)
