@@ -39,8 +39,8 @@ from edgeflow.resource import Resource, Source, SourceKind, Unit
 
 _UNROLLED = 0.75
 """What a tap costs where the fields of a word of weights are written out: they save more loop than they cost shifts."""
-_WIDE_AGAIN = 85
-"""Bytes of code that 64-bit statements take once more for each further output of a block: compilers unroll them."""
+_WIDE_AGAIN = 11
+"""Bytes of code that a 64-bit statement takes once more for each further output of a block: compilers unroll them."""
 _CODED_CODE, _CODED_STACK = 100, 48
 """Bytes of code and of stack of what packs and unpacks the rows of a layer, without the functions that do."""
 FLASH_BAND, RAM_BAND, WORK_BAND, TIME_BAND = 0.15, 0.15, 0.25, 0.4
@@ -111,7 +111,8 @@ def _step_code(kernel: Kernel, cost: CoreCost) -> int:
             return cost.code_per_dense_step + _fields_code(kernel)
         case products.ProductKernel():
             written = sum((kernel.step + kernel.left) * one.count for one in kernel.blocks)
-            again = max(one.count for one in kernel.blocks) - 1 if kernel.wide else 0
+            again = max(one.count for one in kernel.blocks) - 1
+            again *= sum(wide for one in kernel.epilogues for _, wide in one.pieces)
             return cost.code_per_dense_step + cost.code_per_product * written + _WIDE_AGAIN * again
         case _:
             return cost.code_per_element_step
